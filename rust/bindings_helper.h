@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What bindgen turns into Rust for wakewatch, and the prototypes of helpers.c
+ * and params.c. The names that get through are listed in Kbuild.
+ */
+#ifndef WAKEWATCH_BINDINGS_HELPER_H
+#define WAKEWATCH_BINDINGS_HELPER_H
+
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/irq_work.h>
+#include <linux/kprobes.h>
+#include <linux/mm.h>
+#include <linux/page-flags.h>
+#include <linux/panic_notifier.h>
+#include <linux/seq_file.h>
+#include <linux/stacktrace.h>
+#include <linux/tracepoint.h>
+#include <linux/workqueue.h>
+
+/* helpers.c */
+unsigned int ww_folio_nr_pages(const struct folio *folio);
+int ww_folio_mapcount(const struct folio *folio);
+bool ww_folio_test_swapcache(const struct folio *folio);
+bool ww_page_flags_left(const struct page *page);
+bool ww_page_buddy(const struct page *page);
+unsigned long ww_page_to_pfn(const struct page *page);
+u64 ww_local_clock(void);
+unsigned int ww_smp_processor_id(void);
+unsigned int ww_context(void);
+void *ww_alloc_percpu(size_t size, size_t align);
+void *ww_this_cpu_ptr(void *percpu);
+void *ww_per_cpu_ptr(void *percpu, unsigned int cpu);
+bool ww_cpu_possible(unsigned int cpu);
+void ww_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *));
+void ww_init_work(struct work_struct *work, void (*func)(struct work_struct *));
+void ww_schedule_work(struct work_struct *work);
+struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance);
+void ww_tracepoint_synchronize_unregister(void);
+
+#define WW_CONTEXT_TASK		0
+#define WW_CONTEXT_SOFTIRQ	1
+#define WW_CONTEXT_HARDIRQ	2
+#define WW_CONTEXT_NMI		3
+
+/* params.c */
+extern bool ww_param_enable;
+extern char *ww_param_amplify;
+extern unsigned int ww_param_report_limit;
+extern char *ww_param_end_symbol;
+extern char *ww_param_wake_symbol;
+
+#endif

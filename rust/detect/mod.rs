@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an event on a page means.
+//!
+//! Everything below this module is plain logic: no `unsafe`, no kernel types, no
+//! I/O. The module feeds it facts read from a page; `tests/host` compiles the very
+//! same files and tests them on the host.
+
+pub(crate) mod amplify;
+pub(crate) mod limit;
+pub(crate) mod verdict;

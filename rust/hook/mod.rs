@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe registrations for the three ways wakewatch hooks the kernel.
+//!
+//! Each is a `Registration<T: Handler>` in the manner of `rust/kernel/irq/request.rs`: it owns
+//! the handler, is pinned because the kernel keeps a pointer to it, and its `Drop` returns only
+//! when no handler runs any more. All handlers run with preemption disabled, some of them in
+//! hardirq context: they must not sleep, allocate, print or take a lock.
+
+pub(crate) mod kprobe;
+pub(crate) mod return_probe;
+pub(crate) mod tracepoint;
+
+use crate::bindings;
+use kernel::prelude::*;
+
+/// The registers at a probe, which hold a function's arguments at its entry.
+pub(crate) struct Regs(bindings::pt_regs);
+
+impl Regs {
+    /// # Safety
+    ///
+    /// `regs` must point at the registers of a probe hit, for as long as the result lives.
+    unsafe fn from_raw<'a>(regs: *mut bindings::pt_regs) -> &'a Self {
+        // SAFETY: By the safety requirements; `Regs` has the only field's layout.
+        unsafe { &*regs.cast::<Self>() }
+    }
+
+    /// The instruction pointer: near the function's entry, or where a return goes to.
+    pub(crate) fn ip(&self) -> usize {
+        self.0.ip as usize
+    }
+
+    /// The first argument. Valid at a function's entry only.
+    pub(crate) fn arg0(&self) -> usize {
+        self.0.di as usize
+    }
+
+    /// The second argument. Valid at a function's entry only.
+    pub(crate) fn arg1(&self) -> usize {
+        self.0.si as usize
+    }
+}
+
+/// Why a symbol cannot be probed, in one line for the kernel log.
+fn explain(symbol: &CStr, err: Error) {
+    if err == ENOENT {
+        pr_err!(
+            "no symbol {}: this kernel has inlined or renamed it; look for it in /proc/kallsyms and name it with end_symbol= or wake_symbol=\n",
+            Name(symbol)
+        );
+    } else {
+        pr_err!(
+            "cannot probe {}: error {} (is CONFIG_KPROBES on, is the symbol in /sys/kernel/debug/kprobes/blacklist?)\n",
+            Name(symbol),
+            err.to_errno()
+        );
+    }
+}
+
+/// A C string that may hold any byte, shown as far as it is text.
+struct Name<'a>(&'a CStr);
+
+impl core::fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(core::str::from_utf8(crate::compat::c_bytes(self.0)).unwrap_or("(not text)"))
+    }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A read-only look at a page that perhaps nobody holds.
+//!
+//! Every word is read once, without a lock and without a reference. The memory map itself stays
+//! readable whatever happens to the page (vmemmap goes only with memory hot-remove, after an RCU
+//! grace period, and handlers run with preemption disabled); what the words point at may not, so
+//! pointers in them are followed with `copy_from_kernel_nofault()` only, as `dump_mapping()`
+//! (fs/inode.c, 6.12) does.
+
+use crate::{
+    bindings, compat,
+    detect::{
+        amplify::PageId,
+        verdict::{Holders, Owner},
+    },
+};
+use core::{
+    mem::{size_of, MaybeUninit},
+    ptr::addr_of,
+};
+
+const HEAD: usize = 1 << bindings::pageflags_PG_head;
+const PRIVATE: usize = 1 << bindings::pageflags_PG_private;
+const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
+/// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): anonymous, movable or KSM.
+const MAPPING_FLAGS: usize = 3;
+
+/// A page, or the folio it is the head of.
+///
+/// # Invariants
+///
+/// Points at a `struct page` of the memory map.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Page(*const bindings::page);
+
+// SAFETY: A page can be looked at from anywhere.
+unsafe impl Send for Page {}
+// SAFETY: As above; it is never written through.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// # Safety
+    ///
+    /// `addr` must be the address of a `struct page` or `struct folio`, as the kernel passes it.
+    pub(crate) unsafe fn from_addr(addr: usize) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self(addr as *const bindings::page)
+    }
+
+    /// The address of its `struct page`. Print it hashed (`%p`).
+    pub(crate) fn addr(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Is it one of the `1 << order` pages from `first` on?
+    pub(crate) fn is_in(self, first: Page, order: u32) -> bool {
+        let bytes = size_of::<bindings::page>() << order;
+        self.addr().wrapping_sub(first.addr()) < bytes
+    }
+
+    /// All flags, the zone's bits among them.
+    pub(crate) fn flags(self) -> usize {
+        // SAFETY: By the type invariant.
+        unsafe { compat::page_flags(self.0) }
+    }
+
+    /// Is `PG_writeback` set?
+    pub(crate) fn writeback(self) -> bool {
+        self.flags() & WRITEBACK != 0
+    }
+
+    fn refcount(self) -> i32 {
+        // SAFETY: By the type invariant.
+        unsafe { compat::page_refcount(self.0) }
+    }
+
+    fn mapping(self) -> usize {
+        // SAFETY: By the type invariant.
+        unsafe { compat::folio_mapping(self.0) }
+    }
+
+    /// Who owns it, for [`crate::detect::verdict::wake`].
+    #[inline]
+    pub(crate) fn owner(self) -> Owner {
+        // SAFETY: By the type invariant.
+        let tail = unsafe { compat::page_compound_head(self.0) } & 1 != 0;
+        // Before the flags: a page that is freed between the two reads is seen as freed.
+        let refcount = self.refcount();
+        let free = refcount == 0 && !tail;
+        Owner {
+            tail,
+            refcount,
+            // SAFETY: By the type invariant; reads one word.
+            flags_left: free && unsafe { bindings::ww_page_flags_left(self.0) },
+            // SAFETY: By the type invariant; reads one word.
+            buddy: free && unsafe { bindings::ww_page_buddy(self.0) },
+        }
+    }
+
+    /// Who is known to hold it. Makes sense for a head page only.
+    ///
+    /// The flag and the mapcount are read before the refcount, the mapcount once more after it,
+    /// and the smaller one counts: a mapping that comes or goes between two reads cannot make a
+    /// spare reference disappear from the sum.
+    #[inline]
+    pub(crate) fn holders(self) -> Holders {
+        let flags = self.flags();
+        let mapping = self.mapping();
+        let in_cache = if mapping & MAPPING_FLAGS == 0 {
+            mapping != 0
+        } else {
+            // SAFETY: By the type invariant; reads two flags.
+            unsafe { bindings::ww_folio_test_swapcache(self.0.cast()) }
+        };
+        let before = self.mapcount(flags);
+        let refcount = self.refcount();
+        let after = self.mapcount(flags);
+        Holders {
+            refcount,
+            cache: if in_cache { self.pages(flags) } else { 0 },
+            mapcount: before.min(after),
+            private: flags & PRIVATE != 0,
+        }
+    }
+
+    /// `folio_mapcount()`; the usual case, a small folio nobody maps, without a call.
+    #[inline]
+    fn mapcount(self, flags: usize) -> i32 {
+        // SAFETY: By the type invariant.
+        if flags & HEAD == 0 && unsafe { compat::page_raw_mapcount(self.0) } == -1 {
+            return 0;
+        }
+        // SAFETY: By the type invariant; reads the head page's and the first tail's words.
+        unsafe { bindings::ww_folio_mapcount(self.0.cast()) }
+    }
+
+    /// `folio_nr_pages()`.
+    #[inline]
+    fn pages(self, flags: usize) -> i32 {
+        if flags & HEAD == 0 {
+            return 1;
+        }
+        // SAFETY: By the type invariant; reads the head page's and the first tail's words.
+        unsafe { bindings::ww_folio_nr_pages(self.0.cast()) as i32 }
+    }
+
+    /// The file and the place in it that the folio belongs to; `None` if it belongs to none, or
+    /// not any more. Slow: for reports, and for delays that ask for a page.
+    pub(crate) fn id(self) -> Option<PageId> {
+        let mapping = self.mapping();
+        if mapping == 0 || mapping & MAPPING_FLAGS != 0 {
+            return None;
+        }
+        let mapping = mapping as *const bindings::address_space;
+        // SAFETY: Here and below only an address is computed; `read` copes with a bad one.
+        let host = read(unsafe { addr_of!((*mapping).host) })?;
+        if host.is_null() {
+            return None;
+        }
+        // SAFETY: See above.
+        let (sb, ino) = unsafe { (addr_of!((*host).i_sb), addr_of!((*host).i_ino)) };
+        let sb = read(sb)?;
+        Some(PageId {
+            // SAFETY: See above.
+            dev: read(unsafe { addr_of!((*sb).s_dev) })?,
+            ino: read(ino)? as u64,
+            // SAFETY: By the type invariant.
+            index: unsafe { compat::folio_index(self.0) },
+            pages: self.pages(self.flags()) as u64,
+        })
+    }
+
+    /// Its page frame number.
+    pub(crate) fn pfn(self) -> usize {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ww_page_to_pfn(self.0) as usize }
+    }
+}
+
+/// Reads what may not be mapped. Any context.
+fn read<T: Copy>(from: *const T) -> Option<T> {
+    let mut to = MaybeUninit::<T>::uninit();
+    // SAFETY: `to` has room; a bad source is an error code (mm/maccess.c, 6.12). All users read
+    // pointers and integers, for which any bytes are a value.
+    unsafe {
+        (bindings::copy_from_kernel_nofault(to.as_mut_ptr().cast(), from.cast(), size_of::<T>())
+            == 0)
+            .then(|| to.assume_init())
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Module parameters. In C because 6.12's `module!` has none, and because no
+ * version's has strings. Permissions are 0: what can be changed later is a file
+ * in debugfs, and a second, stale place to read it would mislead.
+ */
+#include <linux/moduleparam.h>
+
+#include "bindings_helper.h"
+
+bool ww_param_enable = true;
+module_param_named(enable, ww_param_enable, bool, 0);
+MODULE_PARM_DESC(enable, "detect from the start (default: 1)");
+
+char *ww_param_amplify;
+module_param_named(amplify, ww_param_amplify, charp, 0);
+MODULE_PARM_DESC(amplify, "delay from the start, in the words of debugfs' amplify file (default: off)");
+
+unsigned int ww_param_report_limit = 10;
+module_param_named(report_limit, ww_param_report_limit, uint, 0);
+MODULE_PARM_DESC(report_limit, "reports per second and verdict, 1..1000 (default: 10); the rest is counted");
+
+char *ww_param_end_symbol = "__folio_end_writeback";
+module_param_named(end_symbol, ww_param_end_symbol, charp, 0);
+MODULE_PARM_DESC(end_symbol, "symbol that ends writeback, where a compiler has renamed it (default: __folio_end_writeback)");
+
+char *ww_param_wake_symbol = "folio_wake_bit";
+module_param_named(wake_symbol, ww_param_wake_symbol, charp, 0);
+MODULE_PARM_DESC(wake_symbol, "symbol that wakes, where a compiler has renamed it (default: folio_wake_bit)");

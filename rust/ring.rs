@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The report buffer: the last findings, written by handlers, printed and read by tasks.
+//!
+//! Writers may be in any context, on any CPU, and never wait: a slot that is not theirs to take is
+//! a dropped report, which the caller counts. A slot's state is its lock:
+//!
+//! ```text
+//!   Empty --push--> Busy --> Ready --print--> Busy --> Kept --push--> Busy ...
+//!                                  --read---> Busy --> as it was
+//! ```
+//!
+//! Nothing here is the kernel's: `tests/host` compiles and tests the same file.
+
+use core::{
+    cell::UnsafeCell,
+    ops::Deref,
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+const EMPTY: u32 = 0;
+const BUSY: u32 = 1;
+const READY: u32 = 2;
+const KEPT: u32 = 3;
+
+/// A place for one `T`.
+///
+/// # Invariants
+///
+/// Only who has brought `state` to `BUSY` touches `number` and `value`, until they store another
+/// state.
+pub(crate) struct Slot<T> {
+    state: AtomicU32,
+    number: AtomicU64,
+    value: UnsafeCell<T>,
+}
+
+impl<T> Slot<T> {
+    /// An empty one; `value` is whatever, for the space.
+    pub(crate) const fn new(value: T) -> Self {
+        Self {
+            state: AtomicU32::new(EMPTY),
+            number: AtomicU64::new(0),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    fn lock(&self, from: u32) -> bool {
+        self.state
+            .compare_exchange(from, BUSY, Acquire, Relaxed)
+            .is_ok()
+    }
+
+    fn unlock(&self, to: u32) {
+        self.state.store(to, Release);
+    }
+}
+
+// SAFETY: By the type invariant the value is used by one thread at a time.
+unsafe impl<T: Send> Sync for Slot<T> {}
+
+/// The buffer, over slots that somebody has allocated (at least one).
+pub(crate) struct Ring<T, S: Deref<Target = [Slot<T>]>> {
+    slots: S,
+    next: AtomicU64,
+}
+
+impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
+    /// An empty buffer.
+    pub(crate) const fn new(slots: S) -> Self {
+        Self {
+            slots,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Writes an entry in place of the oldest one. Any context.
+    ///
+    /// `false`, and nothing is written, if that one isn't printed yet, or somebody is at it.
+    pub(crate) fn push(&self, fill: impl FnOnce(&mut T)) -> bool {
+        let number = self.next.fetch_add(1, Relaxed);
+        let Some(slot) = self.slot(number) else {
+            return false;
+        };
+        if !slot.lock(EMPTY) && !slot.lock(KEPT) {
+            return false;
+        }
+        // SAFETY: The slot is `BUSY`, by this thread.
+        fill(unsafe { &mut *slot.value.get() });
+        slot.number.store(number, Relaxed);
+        slot.unlock(READY);
+        true
+    }
+
+    /// Shows the entries that nobody has seen, oldest first, and keeps them. Any context; two at
+    /// the same time share the work.
+    pub(crate) fn print(&self, mut show: impl FnMut(u64, &T)) {
+        while let Some(slot) = self.oldest_ready() {
+            if slot.lock(READY) {
+                // SAFETY: The slot is `BUSY`, by this thread.
+                show(slot.number.load(Relaxed), unsafe { &*slot.value.get() });
+                slot.unlock(KEPT);
+            }
+        }
+    }
+
+    /// The slot of the `number`-th entry; none if there are no slots.
+    fn slot(&self, number: u64) -> Option<&Slot<T>> {
+        let index = number.checked_rem(self.slots.len() as u64)?;
+        self.slots.get(index as usize)
+    }
+
+    fn oldest_ready(&self) -> Option<&Slot<T>> {
+        self.slots
+            .iter()
+            .filter(|slot| slot.state.load(Acquire) == READY)
+            .min_by_key(|slot| slot.number.load(Relaxed))
+    }
+
+    /// Shows what is in the buffer, oldest first, and changes nothing. Entries being written or
+    /// printed meanwhile are left out.
+    pub(crate) fn read(&self, mut show: impl FnMut(u64, &T)) {
+        let next = self.next.load(Relaxed);
+        let oldest = next.saturating_sub(self.slots.len() as u64);
+        for number in oldest..next {
+            let Some(slot) = self.slot(number) else {
+                continue;
+            };
+            let Some(was) = [READY, KEPT].into_iter().find(|&state| slot.lock(state)) else {
+                continue;
+            };
+            // A slot whose newest entry was dropped holds an older one: shown as what it is.
+            let number = slot.number.load(Relaxed);
+            // SAFETY: The slot is `BUSY`, by this thread.
+            let value = unsafe { *slot.value.get() };
+            slot.unlock(was);
+            show(number, &value);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lines of text, for the kernel log or for a file in debugfs, without an allocation.
+
+use crate::bindings;
+use core::fmt;
+use kernel::prelude::*;
+
+/// Where lines go.
+pub(crate) trait Sink {
+    /// Writes one line.
+    fn line(&mut self, line: &Line);
+}
+
+/// A line being made. What does not fit is cut off.
+pub(crate) struct Line {
+    bytes: [u8; 320],
+    len: usize,
+}
+
+impl Line {
+    /// A line of `text`.
+    pub(crate) fn of(text: fmt::Arguments<'_>) -> Self {
+        let mut line = Self {
+            bytes: [0; 320],
+            len: 0,
+        };
+        // Cutting off is not an error.
+        let _ = fmt::write(&mut line, text);
+        line
+    }
+
+    /// Appends a pointer or what it stands for in one of `vsprintf()`'s extended forms: `%p`
+    /// (hashed), `%pS`, `%ps` (symbol), `%pGp` (flags).
+    ///
+    /// `value` must be what that form takes: an address that is printed, or, for `%pGp`, the
+    /// address of an `unsigned long`.
+    ///
+    /// # Safety
+    ///
+    /// As said; see Documentation/core-api/printk-formats.rst.
+    pub(crate) unsafe fn pointer(mut self, format: &CStr, value: *const core::ffi::c_void) -> Self {
+        let room = &mut self.bytes[self.len..];
+        // SAFETY: `room` is that large, and its last byte stays for the NUL. `format` takes one
+        // pointer, by the safety requirements.
+        let written = unsafe {
+            bindings::scnprintf(
+                room.as_mut_ptr().cast(),
+                room.len(),
+                format.as_char_ptr(),
+                value,
+            )
+        };
+        self.len += written as usize;
+        self
+    }
+
+    /// Appends `text`.
+    pub(crate) fn and(mut self, text: fmt::Arguments<'_>) -> Self {
+        let _ = fmt::write(&mut self, text);
+        self
+    }
+
+    /// The line so far.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The line so far, as a C string.
+    pub(crate) fn as_c(&self) -> *const kernel::ffi::c_char {
+        // The last byte is never written by `write_str`, and `scnprintf()` puts its NUL at `len`.
+        self.bytes.as_ptr().cast()
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.len() - 1 - self.len;
+        let fits = text.len().min(room);
+        self.bytes[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
+        self.len += fits;
+        self.bytes[self.len] = 0;
+        Ok(())
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(core::str::from_utf8(self.as_bytes()).unwrap_or("(not text)"))
+    }
+}
+
+/// The kernel log, without a prefix, at the level of an error.
+pub(crate) struct Console;
+
+impl Sink for Console {
+    fn line(&mut self, line: &Line) {
+        // SAFETY: The format takes one C string, which is one.
+        unsafe { bindings::_printk(kernel::c_str!("\x013%s\n").as_char_ptr(), line.as_c()) };
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! wakewatch: catches page wake-ups delivered to a page that nobody owns any more.
+//!
+//! Where to look: [`probes`] says what is hooked, [`detect`] what an event means, [`report`] how
+//! it is told. `README.md` has the rest.
+
+mod amplify;
+mod bindings;
+mod compat;
+mod control;
+mod debugfs;
+mod detect;
+mod hook;
+mod page;
+mod params;
+mod probes;
+mod report;
+mod ring;
+mod stats;
+mod text;
+
+use core::sync::atomic::AtomicBool;
+use kernel::{prelude::*, sync::Arc};
+
+module! {
+    type: WakeWatch,
+    name: "wakewatch",
+    author: "wakewatch contributors",
+    description: "Catches page wake-ups delivered to a page that nobody owns",
+    license: "GPL",
+}
+
+/// The module. The order of the fields is the order in which it is taken down: first nobody can
+/// switch any more, then no probe runs, then what was reported is printed.
+struct WakeWatch {
+    _debugfs: debugfs::Directory,
+    _control: Arc<control::Control>,
+    _reporter: report::Running,
+}
+
+impl kernel::Module for WakeWatch {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let params = params::Params::get()?;
+        let stats = Arc::new(stats::Stats::new()?, GFP_KERNEL)?;
+        let (reporter, running) = report::Reporter::start(stats.clone(), params.report_limit)?;
+        let shared = Arc::new(
+            probes::Shared {
+                detecting: AtomicBool::new(true),
+                stats: stats.clone(),
+                amplify: Arc::new(amplify::Amplify::new(stats), GFP_KERNEL)?,
+                reporter,
+            },
+            GFP_KERNEL,
+        )?;
+        let control = control::Control::new(shared, params.symbols)?;
+        control.detect(params.enable)?;
+        control.set_amplify(params.amplify)?;
+        let debugfs = debugfs::Directory::new(control.clone(), module)?;
+        pr_info!(
+            "watching {} and {}, detection {}\n",
+            params.symbols.end,
+            params.symbols.wake,
+            if params.enable { "on" } else { "off" }
+        );
+        Ok(Self {
+            _debugfs: debugfs,
+            _control: control,
+            _reporter: running,
+        })
+    }
+}
