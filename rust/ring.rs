@@ -98,7 +98,7 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     /// Shows the entries that nobody has seen, oldest first, and keeps them. Any context; two at
     /// the same time share the work.
     pub(crate) fn print(&self, mut show: impl FnMut(u64, &T)) {
-        while let Some(slot) = self.oldest_ready() {
+        while let Some(slot) = self.oldest(&[READY], 0) {
             if slot.lock(READY) {
                 // SAFETY: The slot is `BUSY`, by this thread.
                 show(slot.number.load(Relaxed), unsafe { &*slot.value.get() });
@@ -113,30 +113,30 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
         self.slots.get(index as usize)
     }
 
-    fn oldest_ready(&self) -> Option<&Slot<T>> {
+    /// The oldest entry in one of `states`, from number `from` on.
+    fn oldest(&self, states: &[u32], from: u64) -> Option<&Slot<T>> {
         self.slots
             .iter()
-            .filter(|slot| slot.state.load(Acquire) == READY)
+            .filter(|slot| states.contains(&slot.state.load(Acquire)))
+            .filter(|slot| slot.number.load(Relaxed) >= from)
             .min_by_key(|slot| slot.number.load(Relaxed))
     }
 
     /// Shows what is in the buffer, oldest first, and changes nothing. Entries being written or
     /// printed meanwhile are left out.
     pub(crate) fn read(&self, mut show: impl FnMut(u64, &T)) {
-        let next = self.next.load(Relaxed);
-        let oldest = next.saturating_sub(self.slots.len() as u64);
-        for number in oldest..next {
-            let Some(slot) = self.slot(number) else {
-                continue;
-            };
+        let mut from = 0;
+        while let Some(slot) = self.oldest(&[READY, KEPT], from) {
+            from = from.max(slot.number.load(Relaxed)) + 1;
             let Some(was) = [READY, KEPT].into_iter().find(|&state| slot.lock(state)) else {
                 continue;
             };
-            // A slot whose newest entry was dropped holds an older one: shown as what it is.
+            // Whoever took the slot between the look and the lock has made it a later entry.
             let number = slot.number.load(Relaxed);
             // SAFETY: The slot is `BUSY`, by this thread.
             let value = unsafe { *slot.value.get() };
             slot.unlock(was);
+            from = from.max(number + 1);
             show(number, &value);
         }
     }
