@@ -104,7 +104,8 @@ impl Spec {
     ///
     /// # Examples
     ///
-    /// `where=after-clear us=60000 dev=7:0 ino=12 index=0`
+    /// `where=after-clear us=60000 dev=7:0 ino=12 index=0`, or with commas in place of spaces, which
+    /// a module parameter takes without quotes inside of quotes.
     pub(crate) fn parse(line: &str) -> Result<Option<Spec>, ParseError<'_>> {
         let line = line.trim();
         if line == "off" {
@@ -112,7 +113,10 @@ impl Spec {
         }
         let (mut place, mut us, mut dev, mut ino) = (None, None, None, None);
         let (mut index, mut every, mut bit) = (None, None, None);
-        for word in line.split_ascii_whitespace() {
+        for word in line.split(|c: char| c.is_ascii_whitespace() || c == ',') {
+            if word.is_empty() {
+                continue;
+            }
             let (key, value) = word.split_once('=').ok_or(ParseError::Word(word))?;
             match key {
                 "where" => set(&mut place, word, parse_place(value))?,

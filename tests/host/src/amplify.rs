@@ -22,6 +22,10 @@ fn the_whole_language() {
         }))
     );
     assert_eq!(
+        Spec::parse("where=before-wake,us=1,bit=locked"),
+        Spec::parse("where=before-wake us=1 bit=locked")
+    );
+    assert_eq!(
         Spec::parse("bit=locked us=1 where=before-wake"),
         Ok(Some(Spec {
             place: Place::BeforeWake,

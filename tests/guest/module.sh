@@ -1,0 +1,211 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The module itself: what it takes, what it refuses, and that it comes and goes without a trace,
+# under write load and with a window held open.
+#
+# kernel: fixed
+# memory: 1G
+# timeout: 240
+
+# Functions are run by check().
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+load_cycles=${WW_LOAD_CYCLES:-100}
+
+# The kernel log since the last mark().
+mark() {
+	mark=ww-mark-$RANDOM$RANDOM
+	echo "$mark" >/dev/kmsg
+}
+
+since_mark() {
+	# The first load of any out-of-tree module says so; that isn't about wakewatch.
+	dmesg | sed "1,/$mark/d" | grep -v 'taints kernel' || true
+}
+
+# Neither the module nor anything it registers is there.
+nothing_left() {
+	! grep -q '^wakewatch ' /proc/modules || { echo "module is loaded"; return 1; }
+	[ ! -e "$WW_DEBUGFS" ] || { echo "$WW_DEBUGFS is there"; return 1; }
+	! grep -E 'folio_(end_writeback|wake_bit)' /sys/kernel/debug/kprobes/list
+}
+
+no_splat() {
+	! since_mark | grep -E 'BUG:|WARNING:|Oops|kernel BUG|stall|lockup'
+}
+
+# refused PARAMETER=VALUE TEXT: insmod fails, says TEXT in one line, and leaves nothing.
+refused() {
+	mark
+	! insmod "$WW_KO" "$1" 2>/dev/null || { rmmod wakewatch; echo "loaded with $1"; return 1; }
+	since_mark
+	[ "$(since_mark | grep -c 'wakewatch:')" -eq 1 ] || { echo "not one line"; return 1; }
+	since_mark | grep -qF -- "$2" || { echo "does not say: $2"; return 1; }
+	nothing_left
+}
+
+# rejected FILE TEXT SAYS: the write fails, the log says SAYS in one line, the file is as before.
+rejected() {
+	local before
+	before=$(cat "$WW_DEBUGFS/$1")
+	mark
+	! printf '%b' "$2" 2>/dev/null >"$WW_DEBUGFS/$1" || { echo "was taken"; return 1; }
+	since_mark
+	[ "$(since_mark | grep -c 'wakewatch:')" -eq 1 ] || { echo "not one line"; return 1; }
+	since_mark | grep -qF -- "$3" || { echo "does not say: $3"; return 1; }
+	[ "$(cat "$WW_DEBUGFS/$1")" = "$before" ] || { echo "has changed"; return 1; }
+}
+
+# taken FILE TEXT SHOWN: the write succeeds and SHOWN is read back.
+taken() {
+	echo "$2" >"$WW_DEBUGFS/$1" || return 1
+	[ "$(cat "$WW_DEBUGFS/$1")" = "$3" ] || { cat "$WW_DEBUGFS/$1"; return 1; }
+}
+
+# not_writable FILE: not even for root.
+not_writable() {
+	! echo 1 2>/dev/null >"$WW_DEBUGFS/$1" || { echo "was taken"; return 1; }
+}
+
+modes() {
+	local want have
+	want="400 reports 400 stats 600 amplify 600 enable"
+	have=$(cd "$WW_DEBUGFS" && stat -c '%a %n' -- * | sort | tr '\n' ' ')
+	[ "${have% }" = "$want" ] || { echo "$have"; return 1; }
+}
+
+write_load() {
+	while :; do
+		dd if=/dev/zero of="$WW_MNT/load.$1" bs=64k count=32 conv=fsync 2>/dev/null
+		truncate -s 4096 "$WW_MNT/load.$1"
+	done
+}
+
+load_unload() {
+	local i
+	for ((i = 0; i < load_cycles; i++)); do
+		# Every other time with a delay at each kind of probe, so that both are taken down
+		# in use.
+		case $((i % 4)) in
+		1) set -- amplify=where=after-clear,us=100,every=3 ;;
+		3) set -- amplify=where=before-wake,us=100,every=3 ;;
+		*) set -- enable=1 ;;
+		esac
+		insmod "$WW_KO" "$@" || return 1
+		rmmod wakewatch || return 1
+	done
+	nothing_left
+}
+
+# A delay of 2 s on one page, and rmmod in the middle of it.
+unload_in_window() {
+	local writer
+	insmod "$WW_KO" "amplify=where=after-clear,us=2000000,dev=$(loop_dev)" || return 1
+	dd if=/dev/zero of="$WW_MNT/window" bs=4k count=1 conv=fsync 2>/dev/null &
+	writer=$!
+	sleep 0.5
+	# The delay must be going on: this is what is unloaded under.
+	[ "$(ww_stat delays)" -ge 1 ] || { echo "no delay was made"; rmmod wakewatch; return 1; }
+	rmmod wakewatch || return 1
+	wait "$writer"
+	nothing_left
+}
+
+second_copy() {
+	! insmod "$WW_KO" 2>/dev/null || { echo "was loaded"; return 1; }
+}
+
+open_file_holds() {
+	local status=0
+	exec 3<"$WW_DEBUGFS/stats"
+	! rmmod wakewatch 2>/dev/null || status=1
+	exec 3<&-
+	return "$status"
+}
+
+counts_nothing_when_off() {
+	local before after
+	echo 0 >"$WW_DEBUGFS/enable"
+	before=$(ww_stat end_writeback)
+	dd if=/dev/zero of="$WW_MNT/off" bs=64k count=16 conv=fsync 2>/dev/null
+	after=$(ww_stat end_writeback)
+	[ "$(grep -c 'folio.*DISABLED' /sys/kernel/debug/kprobes/list)" -eq 2 ] || {
+		cat /sys/kernel/debug/kprobes/list
+		return 1
+	}
+	[ "$before" -eq "$after" ] || { echo "$before, then $after"; return 1; }
+	echo 1 >"$WW_DEBUGFS/enable"
+	dd if=/dev/zero of="$WW_MNT/off" bs=64k count=16 conv=fsync 2>/dev/null
+	[ "$(ww_stat end_writeback)" -gt "$after" ] || { echo "still nothing when on"; return 1; }
+}
+
+plan 39
+setup_loop
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+start=ww-start-$RANDOM
+echo "$start" >/dev/kmsg
+
+check "nothing is there to begin with" nothing_left
+check "enable=7 is refused" refused enable=7 "invalid for parameter"
+check "report_limit=0 is refused" refused report_limit=0 "say 1 to 1000"
+check "report_limit=1001 is refused" refused report_limit=1001 "say 1 to 1000"
+check "report_limit=many is refused" refused report_limit=many "invalid for parameter"
+check "amplify=on is refused" refused amplify=on "is not one of off, where="
+check "amplify= is refused" refused amplify= "say where="
+check "a missing symbol at the end of writeback is explained" \
+	refused end_symbol=no_such_function "no symbol no_such_function"
+check "a missing symbol at the wake is explained" \
+	refused wake_symbol=no_such_function "no symbol no_such_function"
+check "a function that may not be probed is explained" \
+	refused wake_symbol=asm_exc_int3 "cannot probe asm_exc_int3"
+# The return probe comes last: everything before it has to go again.
+check "amplify with a bad symbol leaves nothing" \
+	refused end_symbol=no_such_function "no symbol no_such_function"
+
+load_wakewatch report_limit=100
+check "a second copy is refused" second_copy
+check "files are root's" modes
+check "an open file keeps the module" open_file_holds
+check "stats can't be written" not_writable stats
+check "reports can't be written" not_writable reports
+check "enable: 0" taken enable 0 0
+check "enable: 1" taken enable 1 1
+check "enable: 2 is rejected" rejected enable '2\n' "write 0 or 1"
+check "enable: nothing is rejected" rejected enable '\n' "write 0 or 1"
+check "enable: zero bytes are rejected" rejected enable '\0\0' "write 0 or 1"
+check "enable: bytes that are no text are rejected" rejected enable '\xff\xfe\n' "not text"
+check "enable: a long line is rejected" rejected enable "$(printf '%0300d' 1)" "too many"
+check "amplify: after-clear" taken amplify "where=after-clear us=5 ino=9 index=2 dev=7:0" \
+	"where=after-clear us=5 dev=7:0 ino=9 index=2 every=1 bit=writeback"
+check "amplify: before-wake" taken amplify "us=10 where=before-wake every=7 bit=locked" \
+	"where=before-wake us=10 every=7 bit=locked"
+check "amplify: a place there isn't" rejected amplify 'where=here us=5' "out of range"
+check "amplify: no length" rejected amplify 'where=before-wake' "say us="
+check "amplify: too long" rejected amplify 'where=before-wake us=10000001' "out of range"
+check "amplify: negative" rejected amplify 'where=before-wake us=-1' "out of range"
+check "amplify: a word twice" rejected amplify 'where=before-wake us=1 us=2' "says again"
+check "amplify: another bit after the clear" rejected amplify \
+	'where=after-clear us=1 bit=locked' "bit=writeback"
+check "amplify: bytes that are no text" rejected amplify '\x80where=' "not text"
+check "amplify: off" taken amplify off off
+check "off means off" counts_nothing_when_off
+rmmod wakewatch && ww_loaded=
+check "rmmod leaves nothing" nothing_left
+
+write_load 1 &
+load1=$!
+write_load 2 &
+load2=$!
+mark=$start
+check "$load_cycles loads and unloads under write load" load_unload
+kill "$load1" "$load2"
+wait "$load1" "$load2" 2>/dev/null
+check "unloading while a window is held open" unload_in_window
+mark=$start
+check "the kernel has nothing to say" no_splat
+check "the file system still works" dd if=/dev/zero of="$WW_MNT/last" bs=4k count=8 conv=fsync
+finish
