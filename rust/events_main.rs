@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Raises events that a healthy kernel does not, for a test: `insmod wakewatch_events.ko` with
+//! wakewatch loaded, in a guest that is thrown away afterwards.
+//!
+//! The functions that wakewatch probes are called for real, on a page of this module's own whose
+//! words are first made to look like what is to be found. For each of the wake bits: a page that
+//! is owned, one whose refcount is frozen, one that has been freed. Then one end of writeback on a
+//! page that is not under writeback, and one that nobody holds. (A wake on a tail page would be a
+//! `VM_BUG_ON` of the kernel's own; the reproducer shows that one.)
+
+// Of what is shared with wakewatch, this module needs a part.
+#![allow(dead_code)]
+
+mod bindings;
+
+use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
+use kernel::{c_str, error::to_result, page::Page, prelude::*};
+
+module! {
+    type: Events,
+    name: "wakewatch_events",
+    author: "wakewatch contributors",
+    description: "Raises events that wakewatch is to find, for a test",
+    license: "GPL",
+}
+
+struct Events;
+
+/// The wake bits of 6.12: `folio_unlock()`, `folio_end_writeback()`, `folio_end_private_2()`.
+const BITS: [u32; 3] = [
+    bindings::pageflags_PG_locked,
+    bindings::pageflags_PG_writeback,
+    bindings::pageflags_PG_private_2,
+];
+const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
+const WAITERS: usize = 1 << bindings::pageflags_PG_waiters;
+const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
+
+type WakeBit = unsafe extern "C" fn(*mut bindings::page, kernel::ffi::c_int);
+type EndWriteback = unsafe extern "C" fn(*mut bindings::page);
+
+impl kernel::Module for Events {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let wake = address(c_str!("folio_wake_bit"))?;
+        let end = address(c_str!("__folio_end_writeback"))?;
+        // SAFETY: These are the addresses of functions of these types (6.12). A folio of one page
+        // is that page. That the second one may return a `bool` does not matter to a caller on
+        // x86-64 that ignores it.
+        let (wake, end) = unsafe {
+            (
+                core::mem::transmute::<*const (), WakeBit>(wake),
+                core::mem::transmute::<*const (), EndWriteback>(end),
+            )
+        };
+
+        let page = Page::alloc_page(GFP_KERNEL)?;
+        let raw: *mut bindings::page = page.as_ptr();
+        // SAFETY: The page is this module's, and atomics have the layout of what they stand for.
+        let (flags, refcount) = unsafe {
+            (
+                AtomicUsize::from_ptr(core::ptr::addr_of_mut!((*raw).flags).cast()),
+                AtomicI32::from_ptr(core::ptr::addr_of_mut!((*raw)._refcount.counter)),
+            )
+        };
+        let own_flags = flags.load(Relaxed);
+
+        for bit in BITS {
+            for (count, set) in [(1, 0), (0, UPTODATE | WAITERS), (0, 0)] {
+                flags.store(own_flags | set, Relaxed);
+                refcount.store(count, Relaxed);
+                // SAFETY: Nobody waits for this page: all the call does is to clear PG_waiters.
+                unsafe { wake(raw, bit as _) };
+            }
+        }
+        refcount.store(1, Relaxed);
+        flags.store(own_flags, Relaxed);
+        // SAFETY: The page is in no mapping: the call toggles PG_writeback and counts the page in
+        // the statistics of writeback, which are one off afterwards.
+        unsafe { end(raw) };
+
+        // Private data is a holder; with nothing else there, the one reference is its.
+        flags.store(
+            own_flags | WRITEBACK | 1 << bindings::pageflags_PG_private,
+            Relaxed,
+        );
+        // SAFETY: As above.
+        unsafe { end(raw) };
+
+        flags.store(own_flags, Relaxed);
+        pr_info!("events raised\n");
+        Ok(Self)
+    }
+}
+
+/// Where a function is: kprobes can look up what is not exported.
+fn address(symbol: &'static CStr) -> Result<*const ()> {
+    let mut probe = bindings::kprobe {
+        symbol_name: symbol.as_char_ptr(),
+        // SAFETY: All-zero is what a C initialiser leaves in the other fields.
+        ..unsafe { core::mem::zeroed() }
+    };
+    // SAFETY: `probe` stays where it is until it is unregistered, two lines below.
+    to_result(unsafe { bindings::register_kprobe(&mut probe) })?;
+    let address = probe.addr;
+    // SAFETY: Just registered.
+    unsafe { bindings::unregister_kprobe(&mut probe) };
+    Ok(address.cast_const().cast())
+}

@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Every verdict that can be had without the kernel dying of it, for every wake bit: the real
+# functions are called on a page that is made to look owned, frozen or freed (see
+# rust/events_main.rs). The guest's writeback statistics are off afterwards.
+#
+# kernel: fixed
+# memory: 512M
+# timeout: 60
+
+# Functions are run by check().
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+# counts NAME=VALUE...: these counters are just that.
+counts() {
+	local want status=0
+	for want in "$@"; do
+		[ "$(ww_stat "${want%=*}")" = "${want#*=}" ] || {
+			echo "${want%=*} is $(ww_stat "${want%=*}"), not ${want#*=}"
+			status=1
+		}
+	done
+	return "$status"
+}
+
+# reported N TEXT: that many reports with this in their headline, in `reports` and in the log.
+reported() {
+	local count
+	count=$(grep -c "^BUG: wakewatch: $2 in " "$WW_DEBUGFS/reports")
+	[ "$count" -eq "$1" ] || { echo "$count in reports"; return 1; }
+	# Printed by a kworker, in its own time.
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		count=$(dmesg | grep -c "BUG: wakewatch: $2 in ")
+		[ "$count" -ne "$1" ] || return 0
+		sleep 0.5
+	done
+	echo "$count in the log"
+	return 1
+}
+
+# The assertion of patches/6.12/fix says it of a freed page, once, and of no frozen one.
+assertion() {
+	[ "$(dmesg | grep -c 'WARNING: .* folio_wake_bit')" -eq 1 ] || return 1
+	dmesg | grep -A 8 'page: refcount:0' | tee /dev/stderr | grep -q 'flags:' || return 1
+	! dmesg | grep -A 8 'page: refcount:0' | grep -E 'flags:.*(waiters|uptodate)'
+}
+
+plan 10
+load_wakewatch
+check "nothing is found before anything is raised" counts not_writeback=0 unreferenced=0 \
+	zero_ref=0 tail=0 frozen_wake=0
+check "events are raised" insmod "${WW_KO%.ko}_events.ko"
+check "they are counted" counts frozen_wake=3 zero_ref=3 not_writeback=1 unreferenced=1 \
+	tail=0 reports_dropped=0 reports_suppressed=0
+for bit in locked writeback private_2; do
+	check "a wake of PG_$bit on a freed page is reported" reported 1 "zero-ref wake of PG_$bit"
+done
+check "a frozen refcount isn't" reported 3 "zero-ref wake of PG_.*"
+check "the end of no writeback is reported" reported 1 "not-writeback end of writeback"
+check "the end of one that nobody holds is reported" reported 1 "unreferenced end of writeback"
+check "the kernel's own assertion fires for the freed page, not for the frozen one" assertion
+rmmod wakewatch_events
+finish
