@@ -220,7 +220,9 @@ impl Reporter {
         _data: *mut kernel::ffi::c_void,
     ) -> kernel::ffi::c_int {
         // SAFETY: `Running` lives until the notifier is unregistered.
-        unsafe { &*kernel::container_of!(block, Self, on_panic) }.print();
+        unsafe { &*kernel::container_of!(block, Self, on_panic) }
+            .ring
+            .print_last(|number, record| record.show(number, &mut Console));
         0 // NOTIFY_DONE
     }
 }

@@ -6,9 +6,12 @@
 //! a dropped report, which the caller counts. A slot's state is its lock:
 //!
 //! ```text
-//!   Empty --push--> Busy --> Ready --print--> Busy --> Kept --push--> Busy ...
-//!                                  --read---> Busy --> as it was
+//!   Empty --push--> Busy --> Ready --print--> Showing --> Kept --push--> Busy ...
+//!                            Ready --read---> Showing --> Ready
+//!                            Kept  --read---> Busy    --> Kept
 //! ```
+//!
+//! An entry that nobody has seen whole is `Ready` or `Showing`: that is what a panic has to print.
 //!
 //! Nothing here is the kernel's: `tests/host` compiles and tests the same file.
 
@@ -24,14 +27,15 @@ use core::{
 const EMPTY: u32 = 0;
 const BUSY: u32 = 1;
 const READY: u32 = 2;
-const KEPT: u32 = 3;
+const SHOWING: u32 = 3;
+const KEPT: u32 = 4;
 
 /// A place for one `T`.
 ///
 /// # Invariants
 ///
-/// Only who has brought `state` to `BUSY` touches `number` and `value`, until they store another
-/// state.
+/// Only who has brought `state` to `BUSY` or `SHOWING` touches `number` and `value`, until they store
+/// another state; in `SHOWING` they only read.
 pub(crate) struct Slot<T> {
     state: AtomicU32,
     number: AtomicU64,
@@ -48,9 +52,9 @@ impl<T> Slot<T> {
         }
     }
 
-    fn lock(&self, from: u32) -> bool {
+    fn lock(&self, from: u32, to: u32) -> bool {
         self.state
-            .compare_exchange(from, BUSY, Acquire, Relaxed)
+            .compare_exchange(from, to, Acquire, Relaxed)
             .is_ok()
     }
 
@@ -85,7 +89,7 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
         let Some(slot) = self.slot(number) else {
             return false;
         };
-        if !slot.lock(EMPTY) && !slot.lock(KEPT) {
+        if !slot.lock(EMPTY, BUSY) && !slot.lock(KEPT, BUSY) {
             return false;
         }
         // SAFETY: The slot is `BUSY`, by this thread.
@@ -99,11 +103,24 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     /// the same time share the work.
     pub(crate) fn print(&self, mut show: impl FnMut(u64, &T)) {
         while let Some(slot) = self.oldest(&[READY], 0) {
-            if slot.lock(READY) {
-                // SAFETY: The slot is `BUSY`, by this thread.
+            if slot.lock(READY, SHOWING) {
+                // SAFETY: The slot is `SHOWING`, by this thread.
                 show(slot.number.load(Relaxed), unsafe { &*slot.value.get() });
                 slot.unlock(KEPT);
             }
+        }
+    }
+
+    /// As [`Self::print`], when no other CPU runs any more: an entry that one of them was about to
+    /// show comes once more, and whole.
+    pub(crate) fn print_last(&self, mut show: impl FnMut(u64, &T)) {
+        let mut from = 0;
+        while let Some(slot) = self.oldest(&[READY, SHOWING], from) {
+            let number = slot.number.load(Relaxed);
+            // SAFETY: Nobody writes a slot that is `READY` or `SHOWING`, and nobody else is there
+            // to change that.
+            show(number, unsafe { &*slot.value.get() });
+            from = number + 1;
         }
     }
 
@@ -128,12 +145,16 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
         let mut from = 0;
         while let Some(slot) = self.oldest(&[READY, KEPT], from) {
             from = from.max(slot.number.load(Relaxed)) + 1;
-            let Some(was) = [READY, KEPT].into_iter().find(|&state| slot.lock(state)) else {
+            let was = if slot.lock(READY, SHOWING) {
+                READY
+            } else if slot.lock(KEPT, BUSY) {
+                KEPT
+            } else {
                 continue;
             };
             // Whoever took the slot between the look and the lock has made it a later entry.
             let number = slot.number.load(Relaxed);
-            // SAFETY: The slot is `BUSY`, by this thread.
+            // SAFETY: The slot is `SHOWING` or `BUSY`, by this thread.
             let value = unsafe { *slot.value.get() };
             slot.unlock(was);
             from = from.max(number + 1);

@@ -158,11 +158,13 @@ impl Spec {
             return true;
         }
         page.is_some_and(|page| {
-            self.dev.map_or(true, |dev| dev == page.dev)
-                && self.ino.map_or(true, |ino| ino == page.ino)
-                && self.index.map_or(true, |index| {
-                    index.wrapping_sub(page.index) < page.pages.max(1)
-                })
+            // `is_none_or` would say it, but is younger than the oldest compiler of 6.12.
+            let other = self.dev.is_some_and(|dev| dev != page.dev)
+                || self.ino.is_some_and(|ino| ino != page.ino)
+                || self
+                    .index
+                    .is_some_and(|index| index.wrapping_sub(page.index) >= page.pages.max(1));
+            !other
         })
     }
 

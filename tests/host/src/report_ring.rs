@@ -39,6 +39,26 @@ fn what_is_not_printed_is_not_overwritten() {
     );
 }
 
+/// A panic stops the CPU that was printing.
+#[test]
+fn what_was_being_shown_is_shown_again() {
+    let ring = ring(3);
+    for n in 0..3 {
+        assert!(ring.push(|v| *v = n));
+    }
+    let mut last = Vec::new();
+    let mut once = true;
+    ring.print(|_, _| {
+        if std::mem::take(&mut once) {
+            ring.print_last(|number, &value| last.push((number, value)));
+        }
+    });
+    assert_eq!(last, [(0, 0), (1, 1), (2, 2)]);
+    last.clear();
+    ring.print_last(|number, &value| last.push((number, value)));
+    assert_eq!(last, [], "all have been seen");
+}
+
 #[test]
 fn a_ring_without_slots_takes_nothing() {
     assert!(!ring(0).push(|_| unreachable!()));
@@ -100,7 +120,7 @@ proptest! {
             match step {
                 Step::Push => {
                     let slot = &mut model[next as usize % slots];
-                    let room = slot.map_or(true, |(_, printed)| printed);
+                    let room = slot.is_none_or(|(_, printed)| printed);
                     prop_assert_eq!(ring.push(|v| *v = next as u32), room);
                     if room {
                         *slot = Some((next, false));

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Verbs; the work is done in scripts/. `make -C KDIR M=$PWD` reads Kbuild, not this.
+
+# Which kernel: stock, broken, fixed, or another series of patches/6.12.
+KERNEL ?= broken
+# How often `make certainty` boots each scenario.
+BOOTS ?= 20
+# A 6.12 tree to use instead of the distribution's source; it is only read.
+export LINUX
+S := scripts
+
+.DEFAULT_GOAL := help
+# Verbs are steps of one thing and share a cache: never two at once.
+.NOTPARALLEL:
+.PHONY: help setup packages repro test check kernel module shell certainty cache clean clean-cache
+
+help: ## this list
+	@echo 'usage: make VERB [NAME=value]...'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE]
+	@$(S)/lab.sh repro; status=$$?; $(S)/cache.sh; exit $$status
+
+test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE]
+	@$(S)/lab.sh test; status=$$?; $(S)/cache.sh; exit $$status
+
+check: setup ## only what needs no guest: style, lints, patches, host tests
+	@$(S)/check.sh
+
+setup: ## installs what is missing (packages as root; bindgen, virtme-ng in the cache)
+	@$(S)/setup.sh
+
+packages: ## only the part of setup that needs root
+	@$(S)/setup.sh --packages
+
+kernel: setup ## builds a kernel and prints where it is [KERNEL=broken LINUX=TREE]
+	@$(S)/kernel.sh $(KERNEL)
+
+module: ## builds wakewatch.ko against a kernel of yours into build/ [KDIR=TREE]
+	@test -n '$(KDIR)' || { echo 'usage: make module KDIR=/path/to/prepared/tree (e.g. /lib/modules/$$(uname -r)/build)' >&2; exit 1; }
+	@$(S)/module.sh '$(KDIR)'
+
+shell: setup ## a guest to live in: loop device set up, wakewatch loaded [KERNEL=broken]
+	@KERNELS=$(KERNEL) $(S)/lab.sh shell --kernel $(KERNEL)
+
+certainty: setup ## shows that reproduction is certain [BOOTS=20]
+	@$(S)/lab.sh certainty --boots $(BOOTS)
+
+cache: ## where the cache is, and its size
+	@$(S)/cache.sh
+
+clean: ## removes build/ and the link to the last run
+	@rm -rf build results
+
+clean-cache: ## removes the cache: kernels, tools, runs
+	@$(S)/cache.sh --remove

@@ -1,0 +1,204 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: check.sh [PATTERN]
+#
+# What can be checked without booting anything, as KTAP; with PATTERN only the
+# checks whose name matches it. Exit status 1 if one failed. Run by `make check`
+# and as a suite of `make test`, which also says where a built kernel is
+# (WW_KERNEL_stock), for the one check that needs it.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+cd "$WW_ROOT"
+
+ONLY=${1:-}
+export CARGO_TARGET_DIR=$WW_CACHE/target CARGO_TERM_COLOR=never
+MANIFEST=tests/Cargo.toml
+
+# ---------------------------------------------------------------- KTAP
+
+NAMES=() COMMANDS=()
+check() { # NAME COMMAND...
+	[[ $1 =~ $ONLY ]] || return 0
+	NAMES+=("$1")
+	shift
+	COMMANDS+=("${*@Q}")
+}
+
+# A check is a command that fails and says why; status 4 is a skip, with the
+# reason as its last line.
+run_checks() {
+	local i status output passed=0 failed=0 skipped=0
+	scratch_dir
+	output=$SCRATCH/output
+	echo "KTAP version 1"
+	echo "1..${#NAMES[@]}"
+	for i in "${!NAMES[@]}"; do
+		status=0
+		# A shell of its own: with `||` here, set -e would be off inside.
+		set +e
+		(
+			set -e
+			eval "${COMMANDS[i]}"
+		) >"$output" 2>&1 </dev/null
+		status=$?
+		set -e
+		case $status in
+		0)
+			passed=$((passed + 1))
+			echo "ok $((i + 1)) ${NAMES[i]}"
+			;;
+		4)
+			skipped=$((skipped + 1))
+			echo "ok $((i + 1)) ${NAMES[i]} # SKIP $(tail -n 1 "$output")"
+			;;
+		*)
+			failed=$((failed + 1))
+			sed 's/^/# /' "$output" | tail -n 60
+			echo "not ok $((i + 1)) ${NAMES[i]}"
+			;;
+		esac
+	done
+	echo "# $passed passed, $failed failed, $skipped skipped"
+	((failed == 0))
+}
+
+# ---------------------------------------------------------------- this clone
+
+# Everything that is or will be committed.
+project_files() {
+	git ls-files --cached --others --exclude-standard -- "$@" | while read -r f; do
+		[[ ! -f $f || -L $f ]] || printf '%s\n' "$f"
+	done
+}
+
+shell_scripts() {
+	project_files | while read -r f; do
+		if [[ $f == *.sh ]] || head -n 1 "$f" | grep -qa '^#!.*\b\(ba\)\?sh\b'; then printf '%s\n' "$f"; fi
+	done
+}
+
+check_shell() {
+	local files
+	mapfile -t files < <(shell_scripts)
+	shellcheck -- "${files[@]}"
+}
+
+# No SPDX line: the licence's own text, a generated file, and patches, whose
+# format begins with a mail header and whose files have their own.
+check_spdx() {
+	local f lost=0
+	while read -r f; do
+		case $f in
+		COPYING | *.lock | *.patch) continue ;;
+		esac
+		head -n 5 "$f" | grep -qaE 'SPDX-License-Identifier: GPL-2\.0( |$)' || {
+			echo "$f: no 'SPDX-License-Identifier: GPL-2.0' in its first lines"
+			lost=1
+		}
+	done < <(project_files)
+	return "$lost"
+}
+
+# ---------------------------------------------------------------- Rust
+
+check_module_style() {
+	local files
+	mapfile -t files < <(project_files 'rust/*.rs')
+	((${#files[@]})) || {
+		echo "no module source"
+		return 1
+	}
+	# The kernel's .rustfmt.toml: its stable options are these two.
+	rustfmt --check --color never --edition 2021 --config newline_style=Unix "${files[@]}"
+}
+
+# With the kernel's own lints, by kbuild: needs a kernel that was built.
+check_module_lints() {
+	local kdir=${WW_KERNEL_stock:-}/kdir
+	[[ -e $kdir/Makefile ]] || {
+		echo "needs a built kernel: run by make test"
+		return 4
+	}
+	scratch_dir
+	cp -r Kbuild rust "$SCRATCH/"
+	project_make_flags
+	kernel_make "$kdir" M="$SCRATCH" CLIPPY=1 CLIPPY_DRIVER=/usr/bin/clippy-driver modules >"$SCRATCH/log" 2>&1 || {
+		cat "$SCRATCH/log"
+		return 1
+	}
+	! grep -A 12 '^warning' "$SCRATCH/log"
+}
+
+# ---------------------------------------------------------------- patches
+
+# Nothing of the user's git may change what happens here.
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+export GIT_AUTHOR_NAME=lab GIT_AUTHOR_EMAIL=lab@localhost GIT_COMMITTER_NAME=lab GIT_COMMITTER_EMAIL=lab@localhost
+
+kernel_keys() {
+	local series name
+	for series in patches/6.12/*/series; do
+		name=$(basename "$(dirname "$series")")
+		if [[ $name == regress ]]; then echo broken; elif [[ $name != '*' ]]; then echo "$name"; fi
+	done
+}
+
+# Two ways of applying, as two kinds of people do it, on a small repository of
+# the files concerned; both must give the same.
+check_applies() { # KEY
+	local key=$1 patches quilt_dir
+	scratch_dir
+	patches=$(scripts/kernel.sh --patches "$key")
+	[[ -n $patches ]] || {
+		echo "the series is empty"
+		return 1
+	}
+	scripts/kernel.sh --pristine "$SCRATCH/git" "$key"
+	quilt_dir=$SCRATCH/quilt
+	cp -r "$SCRATCH/git" "$quilt_dir"
+	# quilt wants one directory; the stack of series becomes one there.
+	mkdir "$SCRATCH/patches"
+	while read -r f; do
+		cp "$f" "$SCRATCH/patches/$(sha <"$f")-${f##*/}"
+		echo "$(sha <"$f")-${f##*/}" >>"$SCRATCH/patches/series"
+	done <<<"$patches"
+
+	cd "$SCRATCH/git"
+	git init -q -b stock
+	git add -A
+	git commit -q --allow-empty -m stock
+	while read -r f; do git am -q "$f"; done <<<"$patches"
+	rm -rf .git
+
+	cd "$quilt_dir"
+	QUILT_PATCHES="$SCRATCH/patches" QUILT_PC="$SCRATCH/pc" quilt --quiltrc - push -a --fuzz=0
+	diff -r "$SCRATCH/git" "$quilt_dir"
+}
+
+check_checkpatch() { # PATCH
+	local tree
+	tree=$(scripts/kernel.sh --tree)
+	# MISSING_SIGN_OFF: a person signs a patch off when sending it, and nobody
+	# has yet. UNKNOWN_COMMIT_ID: the source package has no history to look in.
+	perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID -- "$1"
+}
+
+# ---------------------------------------------------------------- the list
+
+check "shell scripts: shellcheck" check_shell
+check "every file has its licence line" check_spdx
+check "module: rustfmt" check_module_style
+check "module: clippy, with the kernel's lints" check_module_lints
+check "tests: rustfmt" cargo fmt --all --check --manifest-path "$MANIFEST" -- --color never
+check "tests: clippy" cargo clippy --quiet --locked --workspace --all-targets --manifest-path "$MANIFEST" -- -D warnings
+check "decision logic: tests on the host" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST"
+check "lab and reproducer: unit tests" cargo test --quiet --locked -p lab -p ww-repro --manifest-path "$MANIFEST"
+for key in $(kernel_keys); do
+	check "patches: $key applies (git am, quilt)" check_applies "$key"
+done
+for patch in patches/6.12/*/*.patch; do
+	[[ ! -f $patch ]] || check "checkpatch: ${patch#patches/}" check_checkpatch "$patch"
+done
+run_checks

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # much here is for those who source it
+#
+# Sourced by every script here: strict mode, messages, the cache, long commands
+# with progress, and the one place that says which tools build what.
+
+set -euo pipefail
+# A failure inside $(...) is one too. Not seen by bash in `$(...) || ...`, so
+# results are assigned plainly and the assignment fails.
+shopt -s inherit_errexit
+
+WW_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+WW_CACHE=${WAKEWATCH_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/wakewatch}
+WAKEWATCH_CACHE=$WW_CACHE
+export WAKEWATCH_CACHE
+
+# ---------------------------------------------------------------- messages
+
+# Progress goes to stderr: stdout is for what a script returns.
+say() { printf '%s\n' "$*" >&2; }
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# ---------------------------------------------------------------- tools
+
+# Versions of what is not a distribution package. They are part of directory
+# names in the cache, so a new version never meets the files of an old one.
+WW_BINDGEN_VERSION=0.72.1
+WW_VIRTME_VERSION=1.42
+WW_VNG=$WW_CACHE/tools/virtme-ng-$WW_VIRTME_VERSION/bin/vng
+# The major version of the clang packages; both Debian 12 and 13 have it.
+WW_LLVM=19
+
+# CONFIG_RUST needs the compiler whose library source is installed, and that is
+# the distribution's. A rustup toolchain earlier in PATH would be found by make
+# and by `cargo clippy` alike, so the distribution's directories come first.
+unset RUSTUP_TOOLCHAIN RUSTC RUSTDOC RUSTFMT RUSTFLAGS CARGO CARGO_BUILD_RUSTC
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+export PATH
+# bindgen loads libclang by itself and otherwise takes the newest or the first
+# it finds, which is not always the one that goes with $WW_LLVM.
+export LIBCLANG_PATH=/usr/lib/llvm-$WW_LLVM/lib
+
+# Variables of the make that called us (KERNEL=..., LINUX=..., -j) must not
+# become variables of a kernel's make.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
+
+# bindgen_usable PROGRAM: kernels since 6.12 are built with 0.65 or later.
+bindgen_usable() {
+	local v
+	v=$("$1" --version 2>/dev/null | sed -n 's/^bindgen \([0-9.]*\).*/\1/p') || return 1
+	[[ -n $v && $(printf '%s\n' 0.65.1 "$v" | sort -V | head -n 1) == 0.65.1 ]]
+}
+
+find_bindgen() {
+	local b
+	for b in /usr/bin/bindgen "$WW_CACHE/tools/bindgen-$WW_BINDGEN_VERSION/bin/bindgen"; do
+		if [[ -x $b ]] && bindgen_usable "$b"; then
+			printf '%s\n' "$b"
+			return
+		fi
+	done
+	return 1
+}
+
+# kernel_make DIR [ARG...]: make in a kernel tree with the project's tools, and
+# with nothing of the caller's environment: what a build depends on has to be in
+# the cache key, and KCFLAGS, ARCH or KBUILD_* in the environment are not.
+kernel_make() {
+	local dir=$1
+	shift
+	env -i PATH="$PATH" HOME="$HOME" LC_ALL=C LIBCLANG_PATH="$LIBCLANG_PATH" ${TMPDIR:+TMPDIR="$TMPDIR"} \
+		make -C "$dir" -j"$(nproc)" "${KERNEL_MAKE_FLAGS[@]}" "$@"
+}
+
+# The flags of the project's own kernels. The fixed build stamp makes a kernel
+# depend on its inputs only; no pahole, because nothing here uses BTF and its
+# version would be one more input.
+project_make_flags() {
+	local bindgen
+	bindgen=$(find_bindgen) || die "no usable bindgen; run: make setup"
+	KERNEL_MAKE_FLAGS=(
+		LLVM="-$WW_LLVM" RUSTC=/usr/bin/rustc HOSTRUSTC=/usr/bin/rustc
+		RUSTFMT=/usr/bin/rustfmt BINDGEN="$bindgen"
+		PAHOLE=no-pahole LOCALVERSION=
+		KBUILD_BUILD_TIMESTAMP=2020-11-24 KBUILD_BUILD_USER=wakewatch
+		KBUILD_BUILD_HOST=lab KBUILD_BUILD_VERSION=1
+	)
+}
+
+# One line per compiler; part of every key and of a kernel's `info`.
+tool_versions() {
+	local bindgen
+	bindgen=$(find_bindgen) || die "no usable bindgen; run: make setup"
+	"clang-$WW_LLVM" --version | head -n 1
+	"ld.lld-$WW_LLVM" --version
+	/usr/bin/rustc --version
+	"$bindgen" --version
+}
+
+# ---------------------------------------------------------------- cache
+
+# Digest of stdin, short enough for a directory name.
+sha() { sha256sum | cut -c1-12; }
+
+# Nothing half-made may count after Ctrl-C: things are made in a directory from
+# scratch_dir, which goes away with the script, and moved to their name at the end.
+WW_SCRATCH=()
+scratch_dir() { # sets SCRATCH; not in $(...), where the list would be lost
+	mkdir -p "$WW_CACHE/tmp"
+	SCRATCH=$(mktemp -d "$WW_CACHE/tmp/${0##*/}.XXXXXX")
+	WW_SCRATCH+=("$SCRATCH")
+}
+
+# publish TEMP NAME: NAME appears whole or not at all.
+publish() {
+	mkdir -p "$(dirname "$2")"
+	if [[ -e $2 ]]; then
+		mv "$2" "$1.old"
+		WW_SCRATCH+=("$1.old")
+	fi
+	mv -T "$1" "$2"
+}
+
+# One build at a time in one cache: two makes wait for each other here and then
+# find each other's result. The lock ends with the process that holds it.
+take_build_lock() {
+	mkdir -p "$WW_CACHE"
+	exec 9>"$WW_CACHE/build.lock"
+	if ! flock -n 9; then
+		say "  waiting for another build in $WW_CACHE"
+		flock 9
+	fi
+}
+
+cache_size() {
+	if [[ -d $WW_CACHE ]]; then
+		du -sh --apparent-size "$WW_CACHE" 2>/dev/null | cut -f1
+	else
+		echo 0
+	fi
+}
+
+# ---------------------------------------------------------------- long commands
+
+WW_JOBS=() # process groups to end when this script ends
+
+cleanup() {
+	local status=$? group
+	trap '' INT TERM HUP
+	for group in "${WW_JOBS[@]}"; do
+		kill -TERM -- "-$group" 2>/dev/null || true
+	done
+	wait 2>/dev/null || true
+	((${#WW_SCRATCH[@]} == 0)) || rm -rf "${WW_SCRATCH[@]}"
+	exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+duration() {
+	local s=$1
+	if ((s < 60)); then printf '%ds' "$s"; else printf '%dm%02ds' $((s / 60)) $((s % 60)); fi
+}
+
+progress() { # LABEL LOG START: the ticker of run_logged
+	local label=$1 log=$2 start=$3 every=15 n
+	[[ ! -t 2 ]] || every=1
+	while sleep "$every"; do
+		# One line of kbuild's (or cargo's) output per thing built.
+		n=$(grep -c '^ ' "$log" 2>/dev/null) || true
+		if [[ -t 2 ]]; then
+			printf '\r\033[K  %s: %s objects, %s' "$label" "${n:-0}" "$(duration $((SECONDS - start)))" >&2
+		else
+			say "  $label: ${n:-0} objects, $(duration $((SECONDS - start)))"
+		fi
+	done
+}
+
+# run_logged LABEL LOG COMMAND...: quiet, with progress, and on failure with the
+# end of the log. Both jobs get process groups of their own (set -m), so that
+# cleanup reaches a whole make and no orphan keeps our stderr open.
+run_logged() {
+	local label=$1 log=$2 start=$SECONDS job ticker status=0
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	: >"$log"
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
+	job=$!
+	WW_JOBS+=("$job")
+	progress "$label" "$log" "$start" &
+	ticker=$!
+	WW_JOBS+=("$ticker")
+	set +m
+	wait "$job" || status=$?
+	kill -TERM -- "-$ticker" 2>/dev/null || true
+	wait "$ticker" 2>/dev/null || true
+	WW_JOBS=()
+	[[ ! -t 2 ]] || printf '\r\033[K' >&2
+	if ((status)); then
+		tail -n 20 "$log" | sed 's/^/    /' >&2
+		die "$label failed after $(duration $((SECONDS - start))) (status $status); the whole log: $log"
+	fi
+	say "  $label: done in $(duration $((SECONDS - start)))"
+}

@@ -1,0 +1,399 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: [LINUX=/path/to/tree] [CONFIG_VARIANT=NAME] kernel.sh KEY...
+#        [LINUX=...] kernel.sh --tree | --patches KEY | --pristine DIR KEY
+#
+# Builds what is not in the cache, and prints one directory per KEY:
+#   stock   the tree as it ships
+#   broken  stock + patches/6.12/regress
+#   NAME    broken + patches/6.12/NAME (or stock + it: `# base: stock` in its series)
+# --tree prints the project's source tree (as patched as the last build left it),
+# --patches the patches that make KEY, and --pristine copies the files that these
+# change into DIR as they ship.
+#
+# How: one source tree per source at a fixed path in the cache. Only the files
+# that a series changes are rewritten when going from one kernel to the next, so
+# all kernels after the first are incremental builds of it. LINUX is only read.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+PATCHES=$WW_ROOT/patches/6.12
+FRAGMENTS=("$WW_ROOT/.config.fragment")
+if [[ -n ${CONFIG_VARIANT:-} ]]; then
+	FRAGMENTS+=("$WW_ROOT/tests/config/$CONFIG_VARIANT.fragment")
+fi
+# Raise it when this file builds or exports something else than before.
+RECIPE=1
+
+# ---------------------------------------------------------------- the source
+
+# Sets SOURCE (tarball or directory), VERSION, SOURCE_ID (what it contains) and
+# SRC (the project's directory for it).
+find_source() {
+	local name
+	if [[ -n ${LINUX:-} ]]; then
+		SOURCE=$(cd "$LINUX" 2>/dev/null && pwd -P) || die "LINUX=$LINUX: no such directory"
+		[[ -r $SOURCE/Makefile && -e $SOURCE/mm/filemap.c && -e $SOURCE/Kbuild ]] || die "LINUX=$LINUX: not a Linux kernel tree"
+		VERSION=$(tree_version "$SOURCE")
+		[[ $VERSION == 6.12.* ]] || die "LINUX=$LINUX: version $VERSION, and the patches are for 6.12.y"
+		SOURCE_ID=$(tree_id)
+		# The same directory whatever the tree's state, so that a change in the
+		# tree is an incremental build too.
+		name=${SOURCE##*/}-$(sha <<<"$SOURCE")
+	else
+		SOURCE=$(find /usr/src -maxdepth 1 -name 'linux-source-6.12*.tar.xz' 2>/dev/null | sort -V | tail -n 1)
+		[[ -n $SOURCE ]] || die "no /usr/src/linux-source-6.12*.tar.xz; run: make setup (or give LINUX=/path/to/tree)"
+		SOURCE_ID=$(stat -c '%n %s %Y' "$SOURCE")
+		name=$(sha <<<"$SOURCE_ID")
+	fi
+	SRC=$WW_CACHE/src/$name${CONFIG_VARIANT:+-$CONFIG_VARIANT}
+	TREE=$SRC/linux
+}
+
+tree_version() { # read, not made: make could write into the tree
+	sed -n '1,10{s/^VERSION = //p;s/^PATCHLEVEL = //p;s/^SUBLEVEL = //p;}' "$1/Makefile" | paste -sd .
+}
+
+# git_in_source ARG...: git on the tree, without refreshing its index, and also
+# where the tree belongs to somebody else.
+git_in_source() {
+	GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' -C "$SOURCE" "$@"
+}
+
+source_is_git() {
+	[[ $(git_in_source rev-parse --show-toplevel 2>/dev/null) == "$SOURCE" ]]
+}
+
+# source_files: the tree's own files, NUL-separated; nothing that was built in it.
+source_files() {
+	if source_is_git; then
+		git_in_source ls-files -z --cached --others --exclude-standard
+	else
+		plain_files
+	fi
+}
+
+# Without git nothing says what was built. Not .gitignore: in Debian's source
+# package it ignores everything. But kbuild leaves a .NAME.cmd beside what it
+# makes; the rest is known by name.
+plain_files() {
+	(
+		cd "$SOURCE"
+		LC_ALL=C comm -z -23 \
+			<(find . \( -path ./include/config -o -path ./include/generated -o -path './arch/*/include/generated' \
+				-o -path ./tools/objtool/libsubcmd -o -name .tmp_versions -o -name .git \) -prune -o \
+				\( -type f -o -type l \) \
+				! -name '*.o' ! -name '*.a' ! -name '*.ko' ! -name '*.mod' ! -name '*.mod.c' ! -name '*.rmeta' \
+				! -name '*.cmd' ! -name '*.d' ! -name '*.order' ! -name '*.symvers' ! -name '.tmp_*' \
+				! -path './.config*' ! -path ./.version ! -path './vmlinux*' ! -path ./System.map \
+				! -path ./tools/objtool/objtool ! -path ./tools/objtool/fixdep ! -name inat-tables.c \
+				-printf '%P\0' | LC_ALL=C sort -z) \
+			<(find . -name '.*.cmd' -printf '%P\0' | sed -z 's,\(^\|/\)\.\([^/]*\)\.cmd$,\1\2,' | LC_ALL=C sort -z)
+	)
+}
+
+# tree_id: the state of a tree: of git the commit and what differs from it.
+tree_id() {
+	if source_is_git; then
+		git_in_source rev-parse HEAD
+		{
+			git_in_source diff --no-ext-diff --binary HEAD
+			git_in_source ls-files -z --others --exclude-standard | (cd "$SOURCE" && xargs -0 -r sha256sum)
+		} | sha
+	else
+		source_files | (cd "$SOURCE" && xargs -0 -r stat -c '%n %s %Y') | LC_ALL=C sort | sha
+	fi
+}
+
+unpack_tarball() {
+	tar -C "$1" --strip-components=1 -xf "$SOURCE"
+}
+
+# sync_tree: brings our copy to what the user's tree is now. No times are
+# copied: a file that differs gets the time of now, which is what make looks at.
+sync_tree() {
+	local list=$SRC/files
+	unpatch
+	source_files | tr '\0' '\n' | LC_ALL=C sort -u >"$list.new"
+	if [[ -e $list ]]; then
+		LC_ALL=C comm -23 "$list" "$list.new" | (cd "$TREE" && tr '\n' '\0' | xargs -0 -r rm -f --)
+	fi
+	# The list before the files: what was once copied can always be removed.
+	mv "$list.new" "$list"
+	rsync -rlp --checksum --ignore-missing-args --files-from="$list" "$SOURCE/" "$TREE/"
+}
+
+# prepare_tree: there is a whole source tree at $TREE, with the content of SOURCE_ID.
+prepare_tree() {
+	if [[ -n ${LINUX:-} ]]; then
+		[[ $(cat "$SRC/id" 2>/dev/null) != "$SOURCE_ID" ]] || return 0
+		mkdir -p "$TREE"
+		rm -f "$SRC/id"
+		run_logged "copy of $SOURCE" "$WW_CACHE/logs/source.log" sync_tree
+		# A tree that changed while it was copied has no identity yet.
+		[[ $(tree_id) == "$SOURCE_ID" ]] || die "LINUX=$LINUX changed while it was copied; run again"
+		printf '%s\n' "$SOURCE_ID" >"$SRC/id"
+	elif [[ ! -d $TREE ]]; then
+		scratch_dir
+		run_logged "unpacking ${SOURCE##*/}" "$WW_CACHE/logs/source.log" unpack_tarball "$SCRATCH"
+		publish "$SCRATCH" "$TREE"
+	fi
+	VERSION=$(tree_version "$TREE")
+	[[ $VERSION == 6.12.* ]] || die "$SOURCE: version $VERSION, and the patches are for 6.12.y"
+}
+
+# ---------------------------------------------------------------- patches
+
+series_dirs() { # KEY: the series that make it, in order
+	case $1 in
+	stock) ;;
+	broken) echo "$PATCHES/regress" ;;
+	*)
+		[[ -f $PATCHES/$1/series ]] || die "no kernel '$1': it is stock, broken, or one of: $(known_series)"
+		grep -qx '# base: stock' "$PATCHES/$1/series" || echo "$PATCHES/regress"
+		echo "$PATCHES/$1"
+		;;
+	esac
+}
+
+known_series() {
+	find "$PATCHES" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,,' | grep -vx regress | sort | paste -sd ' '
+}
+
+series_patches() { # KEY: the patch files that make it, in order
+	local dir name dirs
+	dirs=$(series_dirs "$1")
+	while read -r dir; do
+		[[ -n $dir ]] || continue
+		[[ -f $dir/series ]] || die "no such series: $dir/series"
+		while read -r name _; do
+			[[ -f $dir/$name ]] || die "$dir/series names $name, which is not there"
+			printf '%s\n' "$dir/$name"
+		done < <(grep -v '^ *\(#\|$\)' "$dir/series")
+	done <<<"$dirs"
+}
+
+read_patches() { # KEY: sets patches
+	local list
+	list=$(series_patches "$1") # by itself, so that its failure is ours
+	patches=()
+	[[ -z $list ]] || mapfile -t patches <<<"$list"
+}
+
+# touched PATCH...: the files that they change or make.
+touched() {
+	(($# == 0)) || sed -n 's,^+++ [^/]*/\([^	]*\).*,\1,p;s,^--- a/\([^	]*\).*,\1,p' "$@" | sort -u
+}
+
+# The patched state needs no record of its own that could be wrong after Ctrl-C:
+# before a file of the tree is changed for the first time, its original goes to
+# $SRC/pristine (or its name to $SRC/absent, if a patch makes it). So any file
+# with an entry there may be changed, and no other.
+remember_pristine() { # FILE...
+	local f
+	for f in "$@"; do
+		[[ ! -e $SRC/pristine/$f && ! -e $SRC/absent/$f ]] || continue
+		if [[ -e $TREE/$f ]]; then
+			mkdir -p "$SRC/pristine/${f%/*}"
+			cp "$TREE/$f" "$SRC/pristine/$f.new"
+			mv "$SRC/pristine/$f.new" "$SRC/pristine/$f"
+		else
+			mkdir -p "$SRC/absent/${f%/*}"
+			: >"$SRC/absent/$f"
+		fi
+	done
+}
+
+remembered() {
+	local d
+	for d in pristine absent; do
+		if [[ -d $SRC/$d ]]; then (cd "$SRC/$d" && find . -type f ! -name '*.new' -printf '%P\n'); fi
+	done | sort -u
+}
+
+# pristine_copy DIR FILE...
+pristine_copy() {
+	local dir=$1 f
+	shift
+	for f in "$@"; do
+		[[ ! -e $SRC/absent/$f ]] || continue
+		mkdir -p "$dir/$(dirname "$f")"
+		if [[ -e $SRC/pristine/$f ]]; then
+			cp "$SRC/pristine/$f" "$dir/$f"
+		elif [[ -e $TREE/$f ]]; then
+			cp "$TREE/$f" "$dir/$f"
+		fi
+	done
+}
+
+# install_files WANTED FILE...: makes these files of the tree the same as those
+# in WANTED, touching only the ones that differ. `mv` of a fresh copy: whole or
+# not at all, and newer than any object made from the file before.
+install_files() {
+	local wanted=$1 f
+	shift
+	for f in "$@"; do
+		if [[ ! -e $wanted/$f ]]; then
+			rm -f "$TREE/$f"
+		elif ! cmp -s "$wanted/$f" "$TREE/$f"; then
+			cp "$wanted/$f" "$TREE/$f.wakewatch-new"
+			mv "$TREE/$f.wakewatch-new" "$TREE/$f"
+		fi
+	done
+}
+
+unpatch() {
+	local files
+	mapfile -t files < <(remembered)
+	scratch_dir
+	((${#files[@]} == 0)) || {
+		pristine_copy "$SCRATCH" "${files[@]}"
+		install_files "$SCRATCH" "${files[@]}"
+	}
+	rm -rf "$SRC/pristine" "$SRC/absent"
+}
+
+# apply KEY PATCH...: makes the tree be that kernel.
+apply() {
+	local key=$1 patch files log
+	shift
+	log=$WW_CACHE/logs/patch-$key.log
+	mapfile -t files < <(touched "$@")
+	remember_pristine "${files[@]}"
+	mapfile -t files < <(remembered)
+	((${#files[@]})) || return 0
+	scratch_dir
+	pristine_copy "$SCRATCH" "${files[@]}"
+	: >"$log"
+	for patch in "$@"; do
+		patch -d "$SCRATCH" -p1 --batch --no-backup-if-mismatch --fuzz=0 <"$patch" >>"$log" 2>&1 || {
+			sed 's/^/    /' "$log" >&2
+			die "${patch#"$WW_ROOT"/} does not apply to $VERSION; log: $log"
+		}
+	done
+	install_files "$SCRATCH" "${files[@]}"
+}
+
+# ---------------------------------------------------------------- the build
+
+configure() { # what survives of the fragments is checked, line by line
+	local line name lost='' before
+	before=$SRC/config.before
+	rm -f "$before"
+	[[ ! -e $TREE/.config ]] || cp -p "$TREE/.config" "$before"
+	kernel_make "$TREE" tinyconfig
+	(cd "$TREE" && env -i PATH="$PATH" LC_ALL=C scripts/kconfig/merge_config.sh -m .config "${FRAGMENTS[@]}")
+	kernel_make "$TREE" olddefconfig
+	# The same configuration keeps its time, so that make has nothing to do.
+	if cmp -s "$before" "$TREE/.config"; then mv "$before" "$TREE/.config"; fi
+
+	while read -r line; do
+		name=${line%%=*}
+		if [[ $line == *=n ]]; then
+			! grep -q "^$name=" "$TREE/.config" || lost+=" $line"
+		else
+			grep -qxF "$line" "$TREE/.config" || lost+=" $line"
+		fi
+	done < <(wanted_options)
+	[[ -z $lost ]] || {
+		echo "these options of ${FRAGMENTS[*]##*/} did not survive make olddefconfig:$lost"
+		return 1
+	}
+}
+
+# wanted_options: the last word on each option, as CONFIG_X=value or CONFIG_X=n.
+wanted_options() {
+	sed -n -e 's/^# \(CONFIG_[A-Z0-9_]*\) is not set$/\1=n/p' -e '/^CONFIG_/p' "${FRAGMENTS[@]}" |
+		awk -F= '{ last[$1] = $0 } END { for (n in last) print last[n] }' | sort
+}
+
+# export_kernel KEY DIR: what is kept of a build.
+export_kernel() {
+	local key=$1 dir=$2 kdir=$2/kdir f
+	mkdir -p "$kdir"
+	cp "$TREE/arch/x86/boot/bzImage" "$TREE/vmlinux" "$TREE/System.map" "$dir/"
+	cp "$TREE/.config" "$dir/config"
+	{
+		echo "kernel: $key"
+		echo "release: $(cat "$TREE/include/config/kernel.release")"
+		echo "source: $SOURCE ($(paste -sd ' ' <<<"$SOURCE_ID"))"
+		echo "config: tinyconfig + ${FRAGMENTS[*]#"$WW_ROOT"/}"
+		shift 2
+		for f in "$@"; do echo "patch: ${f#"$WW_ROOT"/} $(sha <"$f")"; done
+		tool_versions | sed 's/^/tool: /'
+	} >"$dir/info"
+
+	# What a module is built against: the kernel's own packaging knows most of it.
+	(cd "$TREE" && env -i PATH="$PATH" LC_ALL=C srctree=. SRCARCH=x86 CC=cc HOSTCC=cc MAKE=make \
+		sh scripts/package/install-extmod-build "$kdir")
+	# It leaves out what Rust modules need beyond the compiled crates: a module
+	# that runs bindgen reads the kernel's binding headers and parameters.
+	(
+		cd "$TREE"
+		find rust -type f \( -name '*.rmeta' -o -name '*.so' -o -name '*.h' -o -name '*.rs' -o -name '*_parameters' -o -name Makefile \) -print0
+		printf '%s\0' .config System.map Kbuild Kconfig .rustfmt.toml .clippy.toml
+		find scripts -maxdepth 1 -type f ! -name '*.o' ! -name '.*' -print0
+	) | rsync -a --from0 --files-from=- "$TREE/" "$kdir/"
+}
+
+build() { # KEY DIR PATCH...
+	local key=$1 dir=$2
+	shift 2
+	prepare_tree
+	project_make_flags
+	apply "$key" "$@"
+	run_logged "rustavailable" "$WW_CACHE/logs/rustavailable.log" kernel_make "$TREE" rustavailable
+	run_logged "configuration of $key" "$WW_CACHE/logs/config-$key.log" configure
+	run_logged "kernel $key" "$WW_CACHE/logs/kernel-$key.log" kernel_make "$TREE" bzImage modules
+	scratch_dir
+	run_logged "export of $key" "$WW_CACHE/logs/export-$key.log" export_kernel "$key" "$SCRATCH/kernel" "$@"
+	publish "$SCRATCH/kernel" "$dir"
+}
+
+# ---------------------------------------------------------------- verbs
+
+find_source
+
+case ${1:-} in
+'') die "usage: kernel.sh KEY... (stock, broken, $(known_series))" ;;
+--tree)
+	take_build_lock
+	prepare_tree
+	printf '%s\n' "$TREE"
+	exit
+	;;
+--patches)
+	series_patches "${2:?KEY}"
+	exit
+	;;
+--pristine)
+	read_patches "${3:?DIR KEY}"
+	take_build_lock
+	prepare_tree
+	mapfile -t files < <(touched "${patches[@]}")
+	pristine_copy "$2" "${files[@]}"
+	exit
+	;;
+esac
+
+for fragment in "${FRAGMENTS[@]}"; do
+	[[ -f $fragment ]] || die "no such configuration fragment: $fragment"
+done
+tools=$(tool_versions)
+
+for key in "$@"; do
+	read_patches "$key"
+	digest=$({
+		printf '%s\n' "$RECIPE" "$SOURCE_ID" "$tools"
+		cat "${FRAGMENTS[@]}" "${patches[@]}" </dev/null
+	} | sha)
+	dir=$WW_CACHE/kernels/$key${CONFIG_VARIANT:+-$CONFIG_VARIANT}-$digest
+	if [[ ! -d $dir ]]; then
+		take_build_lock
+		# Another make may have built it while we waited.
+		[[ -d $dir ]] || build "$key" "$dir" "${patches[@]}"
+	fi
+	printf '%s\n' "$dir"
+done

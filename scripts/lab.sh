@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: [KERNELS="KEY..."] lab.sh ARG...
+#
+# Builds what the lab (tests/lab) needs for these kernels, tells it where things
+# are, and becomes it: lab.sh repro, lab.sh test, lab.sh shell --kernel broken.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+read -r -a keys <<<"${KERNELS:-stock broken fixed}"
+# No glibc of the guest's is needed by a static reproducer; a --target of its own
+# keeps the flag away from build scripts and macros.
+TARGET=x86_64-unknown-linux-gnu
+
+export CARGO_TARGET_DIR=$WW_CACHE/target
+build_lab() {
+	cargo build --locked --manifest-path "$WW_ROOT/tests/Cargo.toml" -p lab
+}
+build_repro() {
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static' \
+		cargo build --locked --manifest-path "$WW_ROOT/tests/Cargo.toml" -p ww-repro --release --target "$TARGET"
+}
+
+[[ -x $WW_VNG ]] || die "no virtme-ng; run: make setup"
+
+# Read whole first: with a process substitution a failure would go unnoticed.
+dirs=$("$WW_ROOT/scripts/kernel.sh" "${keys[@]}")
+mapfile -t dirs <<<"$dirs"
+for i in "${!keys[@]}"; do
+	name=${keys[i]//-/_} # names of variables have no dashes
+	ko=$("$WW_ROOT/scripts/module.sh" --cache "${dirs[i]}/kdir")
+	export "WW_KERNEL_$name=${dirs[i]}" "WW_MODULE_$name=$ko"
+done
+run_logged "lab" "$WW_CACHE/logs/lab.log" build_lab
+run_logged "reproducer" "$WW_CACHE/logs/repro.log" build_repro
+
+export WW_ROOT WW_VNG
+export WW_REPRO=$CARGO_TARGET_DIR/$TARGET/release/ww-repro
+# What a suite of static checks runs is the compiler's business too.
+exec "$CARGO_TARGET_DIR/debug/lab" "$@"

@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: module.sh [--cache] KDIR [OUT]
+#
+# Builds wakewatch.ko out of tree against KDIR (a prepared kernel tree, its O=
+# directory, or a header package) and prints the path of the .ko. OUT is
+# build/<release> in the clone; with --cache it is in the cache under a key of
+# everything that goes in, and nothing is built twice.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+cache=''
+if [[ ${1:-} == --cache ]]; then
+	cache=1
+	shift
+fi
+(($# >= 1 && $# <= 2)) || die "usage: module.sh [--cache] KDIR [OUT]"
+KDIR=$(cd "$1" 2>/dev/null && pwd -P) || die "KDIR=$1: no such directory"
+out=${2:-}
+
+# ---------------------------------------------------------------- the kernel
+
+option() { # NAME: its value in KDIR's configuration, without quotes
+	sed -n "s/^$1=//p" "$KDIR/include/config/auto.conf" | sed 's/^"\(.*\)"$/\1/'
+}
+
+check_kdir() {
+	[[ -e $KDIR/Makefile ]] || die "$KDIR is not a kernel tree or header package (it has no Makefile)"
+	[[ -e $KDIR/include/config/auto.conf && -e $KDIR/include/generated/autoconf.h && -e $KDIR/include/config/kernel.release ]] ||
+		die "$KDIR is not prepared; configure and build that kernel first (make; modules_prepare is not enough for Rust)"
+	release=$(cat "$KDIR/include/config/kernel.release")
+	at_least 6.12 "${release%%[-+]*}" || die "$KDIR is $release, and wakewatch needs 6.12 or later"
+	[[ $(option CONFIG_RUST) == y ]] || die "$KDIR ($release) was configured without CONFIG_RUST=y; a Rust module cannot be built against it"
+	[[ $(option CONFIG_MODULES) == y ]] || die "$KDIR ($release) was configured without CONFIG_MODULES=y"
+	[[ -e $KDIR/rust/libkernel.rmeta || -e $KDIR/rust/kernel.o ]] ||
+		die "$KDIR ($release) has no compiled Rust crates (rust/libkernel.rmeta); build that kernel, or install the whole header package"
+	[[ -e $KDIR/Module.symvers ]] || die "$KDIR ($release) has no Module.symvers; build that kernel's modules (make modules)"
+}
+
+at_least() { # WANTED FOUND
+	[[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
+}
+
+# Sets KERNEL_MAKE_FLAGS: the compilers that KDIR was built with. Crates compiled
+# by another rustc cannot be read, so that one is checked here.
+choose_tools() {
+	local wanted major rustc found='' bindgen
+	wanted=$(option CONFIG_RUSTC_VERSION_TEXT)
+	# The caller's PATH is searched too: a kernel of one's own may be a rustup's.
+	for rustc in /usr/bin/rustc "$(command -v rustc || true)" "${HOME}/.cargo/bin/rustc"; do
+		[[ -x $rustc ]] || continue
+		found=$("$rustc" --version 2>/dev/null) || continue
+		[[ $found != "$wanted" ]] || break
+	done
+	[[ -n $found ]] || die "no rustc; run: make setup"
+	[[ $found == "$wanted" ]] || die "$KDIR was built by '$wanted' and this machine has '$found'; install that one, or build that kernel again"
+	bindgen=$(find_bindgen) || die "no usable bindgen; run: make setup"
+	KERNEL_MAKE_FLAGS=(RUSTC="$rustc" HOSTRUSTC="$rustc" BINDGEN="$bindgen")
+	if [[ $(option CONFIG_CC_IS_CLANG) == y ]]; then
+		major=$(($(option CONFIG_CLANG_VERSION) / 10000))
+		if command -v "clang-$major" >/dev/null; then
+			KERNEL_MAKE_FLAGS+=(LLVM="-$major")
+		else
+			KERNEL_MAKE_FLAGS+=(LLVM=1)
+		fi
+	fi
+}
+
+# ---------------------------------------------------------------- the build
+
+sources() { # what the module is made of, relative to the clone
+	(cd "$WW_ROOT" && find Kbuild rust -type f \( -name '*.rs' -o -name '*.[chS]' -o -name Kbuild \) | LC_ALL=C sort)
+}
+
+module_key() {
+	local f
+	{
+		# All of the kernel that a module's code depends on.
+		(cd "$KDIR" && cat include/config/auto.conf include/config/kernel.release Module.symvers && pwd)
+		tool_versions
+		sources
+		while read -r f; do cat "$WW_ROOT/$f"; done < <(sources)
+	} | sha
+}
+
+# build_in DIR: an incremental build; the copy keeps objects out of the clone.
+# Contents are compared and times not copied, which is what make can rely on.
+build_in() {
+	mkdir -p "$1"
+	sources | rsync -rlp --checksum --files-from=- "$WW_ROOT/" "$1/"
+	kernel_make "$KDIR" M="$1" modules
+}
+
+check_kdir
+[[ -e $WW_ROOT/rust/Kbuild ]] || die "no module source in $WW_ROOT/rust"
+choose_tools
+
+if [[ -n $cache && -z $out ]]; then
+	dir=$WW_CACHE/modules/$(module_key)
+	if [[ ! -e $dir/wakewatch.ko ]]; then
+		take_build_lock
+		scratch_dir
+		run_logged "module for $release (${KDIR#"$WW_CACHE/kernels/"})" "$WW_CACHE/logs/module.log" build_in "$SCRATCH/src"
+		mkdir "$SCRATCH/out"
+		cp "$SCRATCH/src/rust/"*.ko "$SCRATCH/out/"
+		[[ -e $dir/wakewatch.ko ]] || publish "$SCRATCH/out" "$dir"
+	fi
+	printf '%s\n' "$dir/wakewatch.ko"
+	exit
+fi
+
+: "${out:=$WW_ROOT/build/$release}"
+mkdir -p "$out"
+out=$(cd "$out" && pwd -P)
+run_logged "module for $release" "$WW_CACHE/logs/module.log" build_in "$out"
+printf '%s\n' "$out/rust/wakewatch.ko"

@@ -1,0 +1,230 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: setup.sh [--packages]
+#
+# Installs what the project needs and this machine lacks: Debian packages (as
+# root), and in the cache a bindgen and a virtme-ng where Debian's do not serve.
+# With --packages only the first half: what is left to root for somebody else.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+# Older ones have a fault in TCG that kills a guest now and then: a static key
+# is patched on one CPU while another runs the code ("Oops: int3").
+QEMU_WANTED=8.1
+
+# ---------------------------------------------------------------- what is needed
+
+# One package a line, and what it is for.
+PACKAGES_COMMON="
+git             patches, and the identity of a kernel tree
+make            everything
+gcc             rustc links the kernel's host programs with it
+libc6-dev       the same, and the static reproducer
+binutils        symbols in decoded stack traces
+bc              kernel: timeconst.h
+bison           kernel: Kconfig
+flex            kernel: Kconfig
+libelf-dev      kernel: objtool
+perl            kernel: headers, checkpatch
+python3         virtme-ng
+python3-venv    virtme-ng, in an environment of its own
+ca-certificates downloads of cargo and pip
+xz-utils        kernel: the source package
+rsync           kernel: copies of source trees
+patch           the patch series
+quilt           check: the series as quilt reads it
+shellcheck      check: shell scripts
+clang-$WW_LLVM        kernel: the C compiler, and libclang for bindgen
+lld-$WW_LLVM          kernel: the linker
+llvm-$WW_LLVM         kernel: llvm-nm and its kin
+linux-source-6.12  the kernel
+udev            guest: finds the port that carries the exit status
+kmod            guest: insmod
+iproute2        guest: the loopback interface
+e2fsprogs       guest: mkfs.ext4
+util-linux      guest: taskset
+mount           guest: losetup, swapon
+procps          guest: sysctl, pkill
+"
+
+# Debian 12's rustc is too old; the security suite keeps a recent one for
+# browsers, under other names.
+# shellcheck disable=SC2034  # used by name
+PACKAGES_bookworm="
+rustc-web       kernel: the Rust compiler
+rust-web-src    kernel: the library source that it compiles
+cargo-web       the project's own programs, bindgen
+rustfmt-web     check: Rust style
+rust-web-clippy check: Rust lints
+"
+CONFLICTS_bookworm="rustc cargo rustfmt rust-clippy rustc-mozilla cargo-mozilla rustup"
+
+# shellcheck disable=SC2034  # used by name
+PACKAGES_trixie="
+rustc           kernel: the Rust compiler
+rust-src        kernel: the library source that it compiles
+cargo           the project's own programs
+rustfmt         check: Rust style
+rust-clippy     check: Rust lints
+bindgen         kernel: bindings
+"
+CONFLICTS_trixie="rustup"
+
+# ---------------------------------------------------------------- what is there
+
+installed() { # PACKAGE...: prints those that are
+	# dpkg-query fails when it has never heard of one of them.
+	{ dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true; } |
+		sed -n 's/^installed //p' | sort -u
+}
+
+qemu_version() {
+	qemu-system-x86_64 --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p'
+}
+
+at_least() { # WANTED FOUND
+	[[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
+}
+
+distribution() { # prints the code name
+	local ID='' VERSION_CODENAME='' PRETTY_NAME='this system'
+	# shellcheck source=/dev/null
+	[[ ! -r /etc/os-release ]] || . /etc/os-release
+	[[ $(uname -m) == x86_64 ]] || die "the lab runs on x86_64 only, and this is $(uname -m)"
+	case $ID:$VERSION_CODENAME in
+	debian:bookworm | debian:trixie) echo "$VERSION_CODENAME" ;;
+	*) die "only Debian 12 and 13 are set up automatically, and this is $PRETTY_NAME; scripts/setup.sh lists what is needed" ;;
+	esac
+}
+
+# ---------------------------------------------------------------- packages
+
+APT_GET=(apt-get -y -q --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300)
+export DEBIAN_FRONTEND=noninteractive
+
+apt_update() { # [OPTION...]
+	# A foreign repository that fails is not ours to mind: the installation says
+	# whether what is needed was found.
+	apt-get -q "$@" update || echo "apt-get update: status $?"
+}
+
+# Debian 12's backports, by an apt configuration of our own: the system's
+# sources stay as they are. The mirror is the one that the system uses.
+BACKPORTS_OPTIONS=()
+configure_backports() { # CODENAME
+	# shellcheck disable=SC2016  # apt's own variables
+	local dir=$WW_CACHE/apt index='$(REPO_URI) $(CODENAME) $(COMPONENT)'
+	mkdir -p "$dir/lists/partial" "$dir/sources"
+	apt-get indextargets --format "$index" 'Created-By: Packages' 'Origin: Debian' 'Architecture: amd64' |
+		sort -u |
+		while read -r uri codename component; do
+			[[ $codename == "$1"* ]] || continue
+			echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $codename $component"
+			[[ $codename != "$1" || $component != main ]] ||
+				echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $1-backports main"
+		done >"$dir/sources/debian.list"
+	BACKPORTS_OPTIONS=(-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$dir/sources"
+		-o Dir::State::lists="$dir/lists")
+	grep -q backports "$dir/sources/debian.list"
+}
+
+install_qemu_backport() { # CODENAME
+	configure_backports "$1" || {
+		echo "no mirror found with apt-get indextargets"
+		return 1
+	}
+	apt_update "${BACKPORTS_OPTIONS[@]}"
+	"${APT_GET[@]}" "${BACKPORTS_OPTIONS[@]}" -t "$1-backports" install qemu-system-x86
+}
+
+install_packages() {
+	local codename table wanted missing='' conflicts qemu name why qemu_missing='' no_backport=$WW_CACHE/apt/no-backport
+	codename=$(distribution)
+	table=PACKAGES_$codename
+	table=$(printf '%s\n' "$PACKAGES_COMMON" "${!table}" | sed '/^$/d')
+	wanted=$(awk '{print $1}' <<<"$table")
+	# shellcheck disable=SC2086  # lists of words
+	missing=$(comm -23 <(sort <<<"$wanted") <(installed $wanted))
+
+	qemu=$(qemu_version) || true
+	if ! at_least "$QEMU_WANTED" "$qemu"; then
+		if [[ -z $qemu || ! -e $no_backport ]]; then
+			qemu_missing=1
+		else
+			say "setup: QEMU $qemu has a known TCG fault (a guest may die in about one boot of 25); $QEMU_WANTED or later was not to be had, remove $no_backport to try again"
+		fi
+	fi
+	[[ -n $missing$qemu_missing ]] || return 0
+
+	say "setup: needed and not installed on this Debian $codename:"
+	while read -r name why; do
+		if grep -qx "$name" <<<"$missing"; then printf '  %-18s %s\n' "$name" "$why" >&2; fi
+	done <<<"$table"
+	[[ -z $qemu_missing ]] || printf '  %-18s %s\n' qemu-system-x86 "boots the guests (${qemu:-none} here, $QEMU_WANTED or later wanted)" >&2
+
+	if [[ $codename == bookworm ]]; then conflicts=$CONFLICTS_bookworm; else conflicts=$CONFLICTS_trixie; fi
+	# shellcheck disable=SC2086
+	conflicts=$(installed $conflicts | paste -sd ' ')
+	if [[ -n $conflicts ]] && grep -q rust <<<"$missing"; then
+		die "these installed packages are in the way and are not removed for you: $conflicts (apt-get remove $conflicts, then run this again)"
+	fi
+	((EUID == 0)) || die "not root, so nothing was installed; run: sudo make packages"
+
+	run_logged "apt-get update" "$WW_CACHE/logs/apt-update.log" apt_update
+	if [[ -n $missing ]]; then
+		# shellcheck disable=SC2086
+		run_logged "apt-get install" "$WW_CACHE/logs/apt-install.log" "${APT_GET[@]}" install $missing
+	fi
+	[[ -z $qemu_missing ]] || install_qemu "$codename" "$qemu" "$no_backport"
+}
+
+install_qemu() { # CODENAME FOUND MARKER
+	if [[ $1 == bookworm ]]; then
+		# In a subshell, because a failure here is not the end.
+		if (run_logged "QEMU from $1-backports" "$WW_CACHE/logs/apt-qemu.log" install_qemu_backport "$1"); then
+			return
+		fi
+		mkdir -p "$(dirname "$3")"
+		: >"$3"
+		say "setup: $1-backports did not serve; taking Debian's own QEMU, which has a known TCG fault (a guest may die in about one boot of 25)"
+	fi
+	[[ -n $2 ]] ||
+		run_logged "QEMU" "$WW_CACHE/logs/apt-qemu.log" "${APT_GET[@]}" install qemu-system-x86
+}
+
+# ---------------------------------------------------------------- in the cache
+
+install_bindgen() {
+	local dir=$WW_CACHE/tools/bindgen-$WW_BINDGEN_VERSION
+	! find_bindgen >/dev/null || return 0
+	say "setup: bindgen-cli $WW_BINDGEN_VERSION into $dir (Debian's is missing or older than 0.65)"
+	scratch_dir
+	run_logged "bindgen-cli" "$WW_CACHE/logs/bindgen.log" env CARGO_TARGET_DIR="$SCRATCH/target" \
+		/usr/bin/cargo install bindgen-cli --version "$WW_BINDGEN_VERSION" --locked --root "$SCRATCH/root"
+	publish "$SCRATCH/root" "$dir"
+	find_bindgen >/dev/null || die "the bindgen just installed does not run: $dir/bin/bindgen --version"
+}
+
+install_virtme() {
+	local dir=$WW_CACHE/tools/virtme-ng-$WW_VIRTME_VERSION
+	[[ ! -e $dir/.complete ]] || return 0
+	say "setup: virtme-ng $WW_VIRTME_VERSION into $dir (boots the guests)"
+	# A virtual environment has its own path written into it, so it is made in
+	# place and a mark at the end says that it is whole.
+	rm -rf "$dir"
+	mkdir -p "${dir%/*}"
+	# /usr/bin/python3: the one that python3-venv belongs to.
+	run_logged "virtme-ng environment" "$WW_CACHE/logs/venv.log" /usr/bin/python3 -m venv "$dir"
+	run_logged "virtme-ng" "$WW_CACHE/logs/virtme-ng.log" \
+		"$dir/bin/pip" install --quiet --disable-pip-version-check "virtme-ng==$WW_VIRTME_VERSION"
+	"$dir/bin/vng" --version >&2 || die "the virtme-ng just installed does not run: $dir/bin/vng --version"
+	: >"$dir/.complete"
+}
+
+install_packages
+[[ ${1:-} != --packages ]] || exit 0
+install_bindgen
+install_virtme
+say "setup: everything is there"

@@ -1,0 +1,17 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A guest whose script never ends.
+#
+# kernel: stock
+# memory: 512M
+# timeout: 2
+
+# shellcheck source=tests/guest/lib.sh
+. "$(dirname "$0")/../lib.sh"
+
+plan 2
+ok "first"
+sleep 1000
+ok "second"
+finish

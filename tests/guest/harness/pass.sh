@@ -1,0 +1,16 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A guest whose tests pass.
+#
+# kernel: stock
+# memory: 512M
+# timeout: 10
+
+# shellcheck source=tests/guest/lib.sh
+. "$(dirname "$0")/../lib.sh"
+
+plan 2
+ok "first"
+ok "second"
+finish

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What every guest script needs. A script says at its top, in comments, what it
+# wants from the lab:
+#
+#   # kernel: fixed          the kernel it is meant for
+#   # memory: 2G             of the guest
+#   # timeout: 60            seconds for the script, boot not counted
+#   # append: oops=panic     more kernel parameters
+#
+# then sources this file, calls plan() and after it ok(), not_ok() and skip_test(),
+# and ends with `finish`. Results are KTAP on stdout; the exit status is 0, 1 or 4
+# (all skipped), as in kselftest. An early end of any kind is a failure and
+# never a silence: the trap below sees to it.
+#
+# From the lab: WW_KO, WW_REPRO, WW_OUT (shared with the host), WW_DETECT=0|1.
+
+WW_OUT=${WW_OUT:-/tmp/ww-out}
+WW_DETECT=${WW_DETECT:-1}
+WW_SHM=${WW_SHM:-/run/ww-shm}
+WW_MNT=${WW_MNT:-/run/ww-mnt}
+WW_IMG_SIZE=${WW_IMG_SIZE:-256M}
+WW_DEBUGFS=/sys/kernel/debug/wakewatch
+# The name under which a script's stats and reports are saved.
+WW_NAME=${WW_NAME:-$(basename "$0" .sh)}
+
+mkdir -p "$WW_OUT"
+
+# --- KTAP -------------------------------------------------------------------
+
+ktap_n=0
+ktap_failed=0
+ktap_skipped=0
+ktap_planned=0
+ktap_done=
+
+# plan N: N results will follow.
+plan() {
+	ktap_planned=$1
+	printf 'KTAP version 1\n1..%d\n' "$1"
+}
+
+ok() {
+	ktap_n=$((ktap_n + 1))
+	printf 'ok %d %s\n' "$ktap_n" "$*"
+}
+
+not_ok() {
+	ktap_n=$((ktap_n + 1))
+	ktap_failed=$((ktap_failed + 1))
+	printf 'not ok %d %s\n' "$ktap_n" "$*"
+}
+
+# skip_test DESCRIPTION REASON...
+skip_test() {
+	local what=$1
+	shift
+	ktap_n=$((ktap_n + 1))
+	ktap_skipped=$((ktap_skipped + 1))
+	printf 'ok %d %s # SKIP %s\n' "$ktap_n" "$what" "$*"
+}
+
+diag() {
+	printf '# %s\n' "$*"
+}
+
+# check DESCRIPTION COMMAND...: ok if the command succeeds, its output as diagnostics.
+check() {
+	local what=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		ok "$what"
+	else
+		not_ok "$what"
+		diag "failed: $*"
+		[ -z "$out" ] || printf '%s\n' "$out" | sed 's/^/# /'
+	fi
+}
+
+# skip_all REASON: nothing of this script can run here.
+skip_all() {
+	printf 'KTAP version 1\n1..0 # SKIP %s\n' "$*"
+	ktap_done=1
+	exit 4
+}
+
+# die REASON: the script can't go on.
+die() {
+	diag "$*"
+	exit 1
+}
+
+finish() {
+	ktap_done=1
+	if [ "$ktap_n" -ne "$ktap_planned" ]; then
+		diag "planned $ktap_planned results, have $ktap_n"
+		exit 1
+	fi
+	[ "$ktap_failed" -eq 0 ] || exit 1
+	[ "$ktap_n" -eq 0 ] || [ "$ktap_skipped" -lt "$ktap_n" ] || exit 4
+	exit 0
+}
+
+ww_on_exit() {
+	local status=$?
+
+	if [ -z "$ktap_done" ]; then
+		[ "$ktap_planned" -gt 0 ] || printf 'KTAP version 1\n'
+		not_ok "$WW_NAME: ended early, status $status"
+		status=1
+	fi
+	save_reports
+	unload_wakewatch
+	teardown_loop
+	exit "$status"
+}
+trap ww_on_exit EXIT
+
+# --- the file system under test -----------------------------------------------
+
+ww_loop=
+
+# ext4 on a loop device on a file of shmem huge pages: where the bug was seen.
+setup_loop() {
+	mkdir -p "$WW_SHM" "$WW_MNT"
+	mount -t tmpfs -o "huge=always,size=${WW_SHM_SIZE:-60%}" ww-shm "$WW_SHM" ||
+		die "no tmpfs at $WW_SHM"
+	truncate -s "$WW_IMG_SIZE" "$WW_SHM/ext4.img"
+	ww_loop=$(losetup -f --show "$WW_SHM/ext4.img") || die "no loop device"
+	# Nothing may be left for later: background initialisation would write
+	# while a scenario counts on a quiet device.
+	mkfs.ext4 -q -F -b 4096 -m 0 -N 4096 \
+		-E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$ww_loop" ||
+		die "mkfs.ext4 failed"
+	mount -t ext4 -o noatime "$ww_loop" "$WW_MNT" || die "no ext4 at $WW_MNT"
+
+	# Completions on CPU 0, where the window is held open; the driver pins
+	# itself to CPU 1.
+	echo 1 >/sys/devices/virtual/workqueue/cpumask
+	echo 0 >"/sys/block/${ww_loop#/dev/}/queue/rq_affinity"
+}
+
+# MAJ:MIN of the loop device, as `amplify` takes it for dev=.
+loop_dev() {
+	cat "/sys/block/${ww_loop#/dev/}/dev"
+}
+
+teardown_loop() {
+	[ -n "$ww_loop" ] || return 0
+	umount "$WW_MNT"
+	losetup -d "$ww_loop"
+	umount "$WW_SHM"
+	ww_loop=
+}
+
+# --- wakewatch ------------------------------------------------------------------
+
+ww_loaded=
+
+# load_wakewatch [PARAMETER=VALUE]...: detection as WW_DETECT says.
+# shellcheck disable=SC2120
+load_wakewatch() {
+	[ -d /sys/kernel/debug/tracing ] || mount -t debugfs debugfs /sys/kernel/debug
+	insmod "$WW_KO" enable="$WW_DETECT" "$@" || die "insmod $WW_KO failed"
+	ww_loaded=1
+}
+
+unload_wakewatch() {
+	[ -n "$ww_loaded" ] || return 0
+	rmmod wakewatch
+	ww_loaded=
+}
+
+# amplify WORD...: set the delay, `amplify off` ends it.
+amplify() {
+	echo "$*" >"$WW_DEBUGFS/amplify" || die "amplify $* was refused"
+}
+
+# ww_stat NAME: one counter.
+ww_stat() {
+	sed -n "s/^$1: //p" "$WW_DEBUGFS/stats"
+}
+
+# Keep what wakewatch knows in the run folder. Also done on exit, before unloading.
+save_reports() {
+	[ -e "$WW_DEBUGFS/stats" ] || return 0
+	cat "$WW_DEBUGFS/stats" >"$WW_OUT/$WW_NAME.stats"
+	cat "$WW_DEBUGFS/reports" >"$WW_OUT/$WW_NAME.reports"
+}

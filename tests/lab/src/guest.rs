@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One guest, from nothing to a verdict in a folder of its own.
+//!
+//! virtme-ng runs in a process group of its own, so that QEMU, two processes below
+//! it, ends with it. Its output goes through pipes: QEMU reopens and truncates a regular
+//! file. stdout (the script) and stderr (the console) are two pipes, because QEMU writes the
+//! console byte by byte and would put a script's line in the middle of the kernel's.
+
+use crate::console::{count_verdicts, Console, Stream, MARK_END, MARK_START};
+use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
+use crate::ktap::{self, Counts, Test};
+use crate::kvm::Accel;
+use crate::outcome::{classify, is_qemu_int3, settle, Limit, Outcome};
+use anyhow::{Context, Result};
+use nix::sys::signal::{killpg, Signal};
+use nix::unistd::Pid;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// A guest to be.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Folder below the run's, and the guest's host name.
+    pub name: String,
+    pub kernel: Kernel,
+    pub memory: String,
+    /// Seconds for the script.
+    pub timeout: u64,
+    /// Seconds until the kernel's first line.
+    pub first_line: u64,
+    /// Seconds from there to the start of the script.
+    pub boot_limit: u64,
+    pub append: Vec<String>,
+    pub env: Vec<(String, String)>,
+    /// The script and its arguments.
+    pub argv: Vec<String>,
+}
+
+impl Boot {
+    /// Scripts of tests/guest in one guest, with what they ask for at their tops.
+    pub fn of_scripts(lab: &Lab, key: &str, name: &str, scripts: &[&str]) -> Result<Self> {
+        let paths: Vec<PathBuf> = scripts.iter().map(|s| lab.guest_script(s)).collect();
+        let needs: Result<Vec<Needs>> = paths.iter().map(|path| Needs::of(path)).collect();
+        let argv = match &paths[..] {
+            [one] => vec![one.display().to_string()],
+            _ => {
+                let mut argv = vec![lab.guest_script("run").display().to_string()];
+                argv.extend(scripts.iter().map(|s| s.to_string()));
+                argv
+            }
+        };
+        Self::new(lab, key, name, &Needs::join(&needs?), argv)
+    }
+
+    pub fn new(lab: &Lab, key: &str, name: &str, needs: &Needs, argv: Vec<String>) -> Result<Self> {
+        let mut env = Vec::new();
+        if let Some(module) = lab.module(key) {
+            env.push(("WW_KO".to_string(), module.display().to_string()));
+        }
+        if let Ok(repro) = std::env::var("WW_REPRO") {
+            env.push(("WW_REPRO".to_string(), repro));
+        }
+        Ok(Self {
+            name: name.to_string(),
+            kernel: lab.kernel(key)?,
+            memory: needs.memory.clone().unwrap_or("2G".to_string()),
+            timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            first_line: FIRST_LINE,
+            boot_limit: BOOT,
+            append: needs.append.clone(),
+            env,
+            argv,
+        })
+    }
+}
+
+/// Seconds until the first line of a kernel; it takes one or two.
+pub const FIRST_LINE: u64 = 20;
+/// Seconds from there to the script's start; it takes five under TCG.
+pub const BOOT: u64 = 90;
+/// Seconds for a guest that has ended its script, or has panicked, to go away.
+const GONE: u64 = 15;
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Guest {
+    pub dir: PathBuf,
+    pub console: Console,
+    pub tests: Vec<Test>,
+    pub result: Record,
+}
+
+/// result.json.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    pub kernel: String,
+    pub release: Option<String>,
+    pub scenario: String,
+    pub outcome: Outcome,
+    pub why: String,
+    pub tests: Counts,
+    pub exit_status: Option<i32>,
+    /// wakewatch's headlines on the console, counted by verdict.
+    pub verdicts: BTreeMap<String, u64>,
+    /// wakewatch's counters, by script, where the guest lived to save them.
+    pub stats: BTreeMap<String, BTreeMap<String, u64>>,
+    pub kernel_said: Option<String>,
+    /// Guest time of that line.
+    pub kernel_said_at: Option<f64>,
+    pub accel: Accel,
+    pub qemu: String,
+    pub memory: String,
+    pub append: Vec<String>,
+    /// Why earlier tries of this boot were thrown away.
+    pub retries: Vec<String>,
+    pub seconds: f64,
+    pub files: BTreeMap<String, PathBuf>,
+}
+
+/// Process groups to take down with the lab.
+static GROUPS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+fn groups() -> std::sync::MutexGuard<'static, Vec<i32>> {
+    GROUPS.lock().unwrap_or_else(|err| err.into_inner())
+}
+
+/// Ends every guest; for a lab that is told to stop.
+pub fn kill_all() {
+    let groups = groups();
+    for &group in groups.iter() {
+        let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
+    }
+    if !groups.is_empty() {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    for &group in groups.iter() {
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+}
+
+/// The arguments of vng that every guest has in common.
+pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -> Command {
+    let mut cmd = Command::new(&lab.vng);
+    // vng calls its sibling virtme-run by name.
+    if let Some(bin) = lab.vng.parent() {
+        let mut path = bin.as_os_str().to_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        cmd.env("PATH", path);
+    }
+    cmd.arg("--run").arg(&kernel.image);
+    // The guest's modules are the ones it is told to insert; the host's virtiofsd may be
+    // too old; guests need neither network nor a monitor.
+    cmd.args([
+        "--skip-modules",
+        "--force-9p",
+        "--disable-monitor",
+        "--user",
+        "root",
+    ]);
+    cmd.args(["--cpus", "2", "--memory", memory, "--cwd", "/"]);
+    if accel == Accel::Tcg {
+        cmd.arg("--disable-kvm");
+    }
+    cmd.arg(format!("--rwdir={}", dir.display()));
+    for shared in [Some(lab.root.clone()), Some(lab.cache.clone())] {
+        if let Some(path) = shared.filter(|path| is_hidden(path) && !dir.starts_with(path)) {
+            cmd.arg(format!("--rodir={}", path.display()));
+        }
+    }
+    // Half a second of looking for a keyboard and a mouse that are not there.
+    cmd.args(["--append", "i8042.noaux i8042.nokbd"]);
+    cmd
+}
+
+/// Whether virtme-ng mounts something empty over it in the guest.
+fn is_hidden(path: &Path) -> bool {
+    [
+        "/run",
+        "/dev/shm",
+        "/var/tmp",
+        "/var/log",
+        "/var/cache",
+        "/var/lib/apt",
+    ]
+    .iter()
+    .any(|hidden| path.starts_with(hidden))
+}
+
+/// Boots it, once more on the one known fault of old QEMUs, and writes everything down.
+pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest> {
+    let mut retries = Vec::new();
+    loop {
+        let dir = run_dir.join(&boot.name);
+        let begun = Instant::now();
+        let (console, limit) = run_once(lab, accel, &dir, boot)?;
+        if retries.is_empty() && is_qemu_int3(&console, accel == Accel::Tcg, lab.qemu) {
+            retries.push(format!(
+                "QEMU {} died on an int3 of a static key",
+                lab.qemu_version
+            ));
+            fs::rename(&dir, run_dir.join(format!("{}.thrown-away", boot.name)))?;
+            continue;
+        }
+        let tests = ktap::parse(console.results());
+        let (outcome, why) = classify(&console, &tests, limit);
+        let tests = settle(outcome, &why, tests);
+        let splats = console.splats(console.all());
+        let splat = crate::console::chief_splat(&splats);
+        let mut counts = Counts::default();
+        tests.iter().for_each(|test| counts += test.counts());
+        let mut result = Record {
+            kernel: boot.kernel.key.clone(),
+            release: console.release().map(str::to_string),
+            scenario: boot.name.clone(),
+            outcome,
+            why,
+            tests: counts,
+            exit_status: console.ended(),
+            verdicts: count_verdicts(&console.reports(console.all())),
+            stats: read_stats(&dir),
+            kernel_said: splat.map(|s| s.summary()),
+            kernel_said_at: splat.map(|s| s.time),
+            accel,
+            qemu: lab.qemu_version.clone(),
+            memory: boot.memory.clone(),
+            append: boot.append.clone(),
+            retries,
+            seconds: (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            files: BTreeMap::new(),
+        };
+        write_files(&dir, &boot.kernel, &console, &mut result)?;
+        return Ok(Guest {
+            dir,
+            console,
+            tests,
+            result,
+        });
+    }
+}
+
+fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console, Option<Limit>)> {
+    fs::create_dir_all(dir)?;
+    let entry = write_entry(dir, boot)?;
+    let mut cmd = vng(lab, &boot.kernel, &boot.memory, accel, dir);
+    cmd.args(["--verbose", "--name", &host_name(&boot.name)]);
+    for word in &boot.append {
+        cmd.args(["--append", word]);
+    }
+    // stderr joins stdout in the guest: the console has the other pipe for itself.
+    cmd.arg("--exec");
+    cmd.arg(format!(
+        "/bin/bash {} 2>&1",
+        quote(&entry.display().to_string())
+    ));
+    let mut child = cmd
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("{} does not start", lab.vng.display()))?;
+    let group = child.id() as i32;
+    groups().push(group);
+
+    let (sender, receiver) = mpsc::channel();
+    let script = child.stdout.take().context("no stdout")?;
+    let kernel = child.stderr.take().context("no stderr")?;
+    spawn_reader(script, Stream::Script, sender.clone());
+    spawn_reader(kernel, Stream::Console, sender);
+
+    let mut log = File::create(dir.join("console.log"))?;
+    let mut console = Console::default();
+    let mut stage = Limit::FirstLine(boot.first_line);
+    let mut deadline = Instant::now() + Duration::from_secs(boot.first_line);
+    let mut hit = None;
+    let mut killed = false;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok((stream, text)) => {
+                writeln!(log, "{text}")?;
+                let next = next_stage(stage, stream, &text, boot.boot_limit, boot.timeout);
+                console.push(stream, text);
+                if let (Some((next, secs)), None) = (next, hit) {
+                    stage = next;
+                    deadline = Instant::now() + Duration::from_secs(secs);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                let signal = if hit.is_none() {
+                    Signal::SIGTERM
+                } else if !killed {
+                    killed = true;
+                    Signal::SIGKILL
+                } else {
+                    // Something outside the group holds the pipes open.
+                    break;
+                };
+                hit = hit.or(Some(stage));
+                let _ = killpg(Pid::from_raw(group), signal);
+                deadline = Instant::now() + Duration::from_secs(3);
+            }
+        }
+    }
+    // The pipes are closed, so QEMU is gone, unless it is stuck in its own exit.
+    let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
+    child.wait()?;
+    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    groups().retain(|&other| other != group);
+    Ok((console, hit))
+}
+
+/// The stage of a guest's life that a line begins, with the seconds it may last.
+fn next_stage(
+    stage: Limit,
+    stream: Stream,
+    text: &str,
+    boot: u64,
+    script: u64,
+) -> Option<(Limit, u64)> {
+    let kernel = stream == Stream::Console;
+    match stage {
+        Limit::AfterPanic(_) => None,
+        _ if kernel && text.contains("] Kernel panic - not syncing") => {
+            Some((Limit::AfterPanic(GONE), GONE))
+        }
+        Limit::FirstLine(_) if kernel && text.contains("] Linux version ") => {
+            Some((Limit::Boot(boot), boot))
+        }
+        Limit::FirstLine(_) | Limit::Boot(_) if !kernel && text.starts_with(MARK_START) => {
+            Some((Limit::Script(script), script))
+        }
+        Limit::Script(_) if !kernel && text.starts_with(MARK_END) => {
+            Some((Limit::PowerOff(GONE), GONE))
+        }
+        _ => None,
+    }
+}
+
+fn spawn_reader(pipe: impl Read + Send + 'static, stream: Stream, to: Sender<(Stream, String)>) {
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(n) if n > 0) {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\r', '\n']).to_string();
+            if to.send((stream, text)).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+}
+
+/// What the guest runs. A file and not an argument: the kernel's command line has 2048
+/// bytes. It also tells a person how to repeat the run by hand.
+fn write_entry(dir: &Path, boot: &Boot) -> Result<PathBuf> {
+    let mut text = String::from("#!/bin/bash\n");
+    let out = dir.display().to_string();
+    for (name, value) in boot.env.iter().chain([&("WW_OUT".to_string(), out)]) {
+        text.push_str(&format!("export {name}={}\n", quote(value)));
+    }
+    let argv: Vec<String> = boot.argv.iter().map(|arg| quote(arg)).collect();
+    text.push_str(&format!(
+        "echo '{MARK_START}'\n/bin/bash {} 2>&1\nstatus=$?\necho \"{MARK_END}$status\"\nexit $status\n",
+        argv.join(" ")
+    ));
+    let path = dir.join("entry.sh");
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// For a shell.
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn host_name(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(60)
+        .collect()
+}
+
+/// The counters that lib.sh's save_reports() left, by script.
+fn read_stats(dir: &Path) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|ext| ext == "stats") {
+            if let (Some(name), Ok(text)) = (path.file_stem(), fs::read_to_string(&path)) {
+                all.insert(name.to_string_lossy().into_owned(), parse_stats(&text));
+            }
+        }
+    }
+    all
+}
+
+fn parse_stats(text: &str) -> BTreeMap<String, u64> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.trim().to_string(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+fn write_files(dir: &Path, kernel: &Kernel, console: &Console, result: &mut Record) -> Result<()> {
+    let mut files = BTreeMap::new();
+    files.insert("console".to_string(), dir.join("console.log"));
+
+    let ktap: String = console.results().flat_map(|line| [line, "\n"]).collect();
+    fs::write(dir.join("ktap"), ktap)?;
+    files.insert("ktap".to_string(), dir.join("ktap"));
+
+    // The guest's own files have everything; the console what a dying guest could say.
+    let mut reports = String::new();
+    for name in result.stats.keys() {
+        let saved = fs::read_to_string(dir.join(format!("{name}.reports"))).unwrap_or_default();
+        if !saved.trim().is_empty() {
+            reports.push_str(&format!("# {name}\n{saved}"));
+        }
+    }
+    if reports.is_empty() {
+        reports = console.report_text();
+    }
+    if !reports.is_empty() {
+        fs::write(dir.join("reports"), reports)?;
+        files.insert("reports".to_string(), dir.join("reports"));
+    }
+    let traces = &console.lines[console.traces()];
+    if !traces.is_empty() {
+        let path = dir.join("decoded.log");
+        files.insert("decoded".to_string(), path.clone());
+        crate::decode::start(kernel, traces, path);
+    }
+    result.files = files;
+    fs::write(
+        dir.join("result.json"),
+        serde_json::to_string_pretty(&result)? + "\n",
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_follow_each_other() {
+        let first = Limit::FirstLine(20);
+        let kernel = Stream::Console;
+        let (boot, _) =
+            next_stage(first, kernel, "[    0.000000] Linux version 6.12", 5, 9).unwrap();
+        assert_eq!(boot, Limit::Boot(5));
+        assert!(next_stage(boot, kernel, "[    1.0] loop: loaded", 5, 9).is_none());
+        // Only the script's own stream can say that the script has started.
+        assert!(next_stage(boot, kernel, MARK_START, 5, 9).is_none());
+        let (script, secs) = next_stage(boot, Stream::Script, MARK_START, 5, 9).unwrap();
+        assert_eq!((script, secs), (Limit::Script(9), 9));
+        let (off, _) = next_stage(script, Stream::Script, "# ww-lab: end 0", 5, 9).unwrap();
+        assert_eq!(off, Limit::PowerOff(GONE));
+        let panic = "[    2.0] Kernel panic - not syncing: x";
+        let (dead, _) = next_stage(script, kernel, panic, 5, 9).unwrap();
+        assert_eq!(dead, Limit::AfterPanic(GONE));
+        assert!(next_stage(dead, kernel, panic, 5, 9).is_none());
+    }
+
+    #[test]
+    fn quoting() {
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(host_name("broken order0/1"), "broken-order0-1");
+    }
+
+    #[test]
+    fn stats() {
+        let stats = parse_stats("wake: 12\nzero_ref: 0\nversion: x\n\n");
+        assert_eq!(stats.get("wake"), Some(&12));
+        assert_eq!(stats.len(), 2);
+    }
+
+    #[test]
+    fn hidden_places() {
+        assert!(is_hidden(Path::new("/var/cache/wakewatch")));
+        assert!(!is_hidden(Path::new("/var/cached")));
+        assert!(!is_hidden(Path::new("/root/.cache/wakewatch")));
+    }
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lab: boots guests, says what became of each, and tabulates it.
+//!
+//! One verb a task. Started by scripts/lab.sh, which knows where the kernels, the
+//! modules and virtme-ng are.
+
+mod certainty;
+mod console;
+mod decode;
+mod env;
+mod guest;
+mod ktap;
+mod kvm;
+mod outcome;
+mod repro;
+mod shell;
+mod suites;
+
+use anyhow::{bail, Result};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "lab",
+    about = "Boots guests, says what became of each, and tabulates it"
+)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Boot one guest and run a script in it
+    Boot(BootArgs),
+    /// Reproduce the bug and its absence, and print the table
+    Repro,
+    /// Run the test suites; the last line has the counts
+    Test {
+        /// Only this suite
+        #[arg(long, value_name = "SUITE")]
+        only: Option<String>,
+    },
+    /// An interactive guest with the loop device set up and wakewatch loaded
+    Shell {
+        #[arg(long, value_name = "KEY")]
+        kernel: String,
+        #[arg(long, default_value = "2G")]
+        memory: String,
+    },
+    /// Show that reproduction is certain
+    Certainty {
+        /// Boots of each scenario
+        #[arg(long, default_value_t = 20)]
+        boots: usize,
+    },
+}
+
+#[derive(clap::Args)]
+struct BootArgs {
+    /// Otherwise what the script asks for
+    #[arg(long, value_name = "KEY")]
+    kernel: Option<String>,
+    /// Of the guest; otherwise what the script asks for
+    #[arg(long)]
+    memory: Option<String>,
+    /// Seconds for the script, boot not counted
+    #[arg(long, value_name = "SECS")]
+    timeout: Option<u64>,
+    /// The guest's name and its folder's
+    #[arg(long)]
+    name: Option<String>,
+    /// Environment of the script
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// More kernel parameters
+    #[arg(long, value_name = "PARAMETER")]
+    append: Vec<String>,
+    script: PathBuf,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let done = run();
+    decode::finish();
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(err) => {
+            eprintln!("lab: {err:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let args = Args::parse();
+    end_guests_on_panic();
+    let lab = env::Lab::from_env()?;
+    ctrlc::set_handler(|| {
+        guest::kill_all();
+        eprintln!("lab: interrupted, its guests are ended");
+        std::process::exit(130);
+    })?;
+    match args.verb {
+        Verb::Boot(args) => boot(&lab, args),
+        Verb::Repro => repro::verb(&lab),
+        Verb::Test { only } => suites::verb(&lab, only.as_deref()),
+        Verb::Shell { kernel, memory } => shell::verb(&lab, &kernel, &memory),
+        Verb::Certainty { boots } => certainty::verb(&lab, boots),
+    }
+}
+
+/// No guest outlives the lab, not even one whose reader went away: println!() panics on
+/// a closed pipe.
+fn end_guests_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        guest::kill_all();
+        let message = info.payload().downcast_ref::<String>();
+        if message.is_some_and(|text| text.starts_with("failed printing to stdout")) {
+            std::process::exit(1);
+        }
+        report(info);
+    }));
+}
+
+fn boot(lab: &env::Lab, args: BootArgs) -> Result<bool> {
+    let script = args
+        .script
+        .canonicalize()
+        .map_err(|err| anyhow::anyhow!("no guest script {}: {err}", args.script.display()))?;
+    let mut needs = env::Needs::of(&script)?;
+    let asked = needs.kernel.clone().filter(|key| key != "any");
+    let Some(key) = args.kernel.or(asked) else {
+        bail!("{} runs on any kernel: say --kernel KEY", script.display());
+    };
+    if let Some(memory) = args.memory {
+        env::memory_bytes(&memory)?;
+        needs.memory = Some(memory);
+    }
+    needs.timeout = args.timeout.or(needs.timeout);
+    needs.append.extend(args.append);
+    let stem = script.file_stem().unwrap_or_default().to_string_lossy();
+    let name = args.name.unwrap_or(format!("{key}-{stem}"));
+    let mut argv = vec![script.display().to_string()];
+    argv.extend(args.args);
+    let mut boot = guest::Boot::new(lab, &key, &name, &needs, argv)?;
+    for pair in args.env {
+        match pair.split_once('=') {
+            Some((name, value)) if is_name(name) => {
+                boot.env.push((name.to_string(), value.to_string()));
+            }
+            _ => bail!("--env {pair}: NAME=VALUE is wanted"),
+        }
+    }
+
+    let run_dir = lab.run_dir("boot")?;
+    let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
+    println!("boot {key}: {}", boot.name);
+    let guest = guest::run(lab, accel, &run_dir, &boot)?;
+    for line in guest.console.results() {
+        println!("{line}");
+    }
+    let result = &guest.result;
+    for why in &result.retries {
+        println!("# booted twice: {why}");
+    }
+    println!(
+        "# {}: {} ({} s)",
+        result.outcome, result.why, result.seconds
+    );
+    println!("# log: {}", guest.dir.join("console.log").display());
+    if !matches!(
+        result.outcome,
+        outcome::Outcome::Pass | outcome::Outcome::Skip
+    ) {
+        print_tail(&guest);
+    }
+    Ok(matches!(
+        result.outcome,
+        outcome::Outcome::Pass | outcome::Outcome::Skip
+    ))
+}
+
+/// The last lines of a guest that went wrong.
+fn print_tail(guest: &guest::Guest) {
+    println!(
+        "# the last lines of {}:",
+        guest.dir.join("console.log").display()
+    );
+    for line in guest.console.tail(20) {
+        println!("#   {}", line.text);
+    }
+}
+
+/// Whether a shell can export it.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}

@@ -1,0 +1,677 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bug, its witness and its absence: what must be seen, in one table, and whether it was.
+
+use crate::console::{chief_splat, Report, Splat};
+use crate::env::Lab;
+use crate::guest::{self, Boot, Guest};
+use crate::ktap::{Status, Test};
+use crate::kvm::{self, Accel};
+use crate::outcome::Outcome;
+use anyhow::Result;
+use comfy_table::{presets::ASCII_MARKDOWN, Table};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What the kernel must say of itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Said {
+    Nothing,
+    /// A `BUG()`, and so the guest's end.
+    Bug {
+        file: &'static str,
+        function: Option<&'static str>,
+        page_dumped: Option<&'static str>,
+    },
+}
+
+/// What wakewatch must say.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard {
+    Nothing,
+    /// This verdict; `about` is part of its headline.
+    Verdict {
+        verdict: &'static str,
+        about: &'static str,
+        /// Not after the kernel's own line.
+        first: bool,
+        /// No other verdict beside it.
+        alone: bool,
+    },
+}
+
+/// One row of the table: a script in a boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub script: &'static str,
+    pub scenario: &'static str,
+    pub kernel: Said,
+    pub wakewatch: Heard,
+    /// Counters that show that the scenario really ran, where the guest survives it.
+    pub moved: &'static [&'static str],
+}
+
+/// One guest, with one or more scripts in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub name: &'static str,
+    pub kernel: &'static str,
+    pub detect: bool,
+    pub rows: &'static [Row],
+}
+
+const ORDER0_BUG: Said = Said::Bug {
+    file: "fs/ext4/inode.c:",
+    function: Some("mpage_prepare_extent_to_map"),
+    page_dumped: None,
+};
+
+const TAIL_BUG: Said = Said::Bug {
+    file: "include/linux/page-flags.h:",
+    function: None,
+    page_dumped: Some("compound_head & 1"),
+};
+
+/// The whole of `make repro`. A guest dies of the bug, so each BUG costs a boot; what
+/// a guest survives comes before, or together.
+pub const PLANS: &[Plan] = &[
+    Plan {
+        name: "broken-sync-order0",
+        kernel: "broken",
+        detect: true,
+        rows: &[
+            Row {
+                script: "sync",
+                scenario: "no race at all: one file written and synced",
+                kernel: Said::Nothing,
+                wakewatch: Heard::Verdict {
+                    verdict: "unreferenced",
+                    about: "end of writeback",
+                    first: true,
+                    alone: true,
+                },
+                moved: &["end_writeback"],
+            },
+            Row {
+                script: "order0",
+                scenario: "order-0 reuse",
+                kernel: ORDER0_BUG,
+                wakewatch: Heard::Verdict {
+                    verdict: "unreferenced",
+                    about: "end of writeback",
+                    first: true,
+                    alone: false,
+                },
+                moved: &[],
+            },
+        ],
+    },
+    Plan {
+        name: "broken-tail",
+        kernel: "broken",
+        detect: true,
+        rows: &[Row {
+            script: "tail",
+            scenario: "tail reuse",
+            kernel: TAIL_BUG,
+            // The kernel's BUG comes in the very wake that is reported.
+            wakewatch: Heard::Verdict {
+                verdict: "tail",
+                about: "PG_writeback",
+                first: false,
+                alone: false,
+            },
+            moved: &[],
+        }],
+    },
+    Plan {
+        name: "broken-order0-witness",
+        kernel: "broken",
+        detect: false,
+        rows: &[Row {
+            script: "order0",
+            scenario: "order-0 reuse, detection off",
+            kernel: ORDER0_BUG,
+            wakewatch: Heard::Nothing,
+            moved: &[],
+        }],
+    },
+    Plan {
+        name: "broken-tail-witness",
+        kernel: "broken",
+        detect: false,
+        rows: &[Row {
+            script: "tail",
+            scenario: "tail reuse, detection off",
+            kernel: TAIL_BUG,
+            wakewatch: Heard::Nothing,
+            moved: &[],
+        }],
+    },
+    Plan {
+        name: "fixed",
+        kernel: "fixed",
+        detect: true,
+        rows: &[
+            Row {
+                script: "sync",
+                scenario: "one file written and synced",
+                kernel: Said::Nothing,
+                wakewatch: Heard::Nothing,
+                moved: &["end_writeback"],
+            },
+            Row {
+                script: "order0",
+                scenario: "order-0 reuse",
+                kernel: Said::Nothing,
+                wakewatch: Heard::Nothing,
+                moved: &["delays"],
+            },
+            Row {
+                script: "tail",
+                scenario: "tail reuse",
+                kernel: Said::Nothing,
+                wakewatch: Heard::Nothing,
+                moved: &["delays"],
+            },
+        ],
+    },
+    Plan {
+        name: "stock-read-race",
+        kernel: "stock",
+        detect: true,
+        rows: &[Row {
+            script: "read-race",
+            scenario: "a read completes on a page dropped meanwhile",
+            kernel: Said::Nothing,
+            wakewatch: Heard::Verdict {
+                verdict: "zero-ref",
+                about: "PG_locked",
+                first: false,
+                alone: true,
+            },
+            moved: &["delays"],
+        }],
+    },
+];
+
+/// A row with what was seen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    pub kernel: String,
+    pub scenario: String,
+    pub kernel_said: String,
+    pub wakewatch_said: String,
+    /// What is not as it must be.
+    pub wrong: Vec<String>,
+    /// Guest time of the kernel's line.
+    pub bug_at: Option<f64>,
+    pub retries: Vec<String>,
+    pub log: PathBuf,
+    #[serde(skip)]
+    pub last_lines: Vec<String>,
+}
+
+/// The counters of `stats` that are verdicts.
+const VERDICTS: &[&str] = &[
+    "zero_ref",
+    "tail",
+    "unreferenced",
+    "not_writeback",
+    "reused",
+    "unlocked_start",
+];
+
+impl Plan {
+    pub fn boot(&self, lab: &Lab) -> Result<Boot> {
+        let scripts: Vec<&str> = self.rows.iter().map(|row| row.script).collect();
+        let mut boot = Boot::of_scripts(lab, self.kernel, self.name, &scripts)?;
+        boot.env
+            .push(("WW_DETECT".to_string(), u8::from(self.detect).to_string()));
+        // A BUG ends the guest at once, instead of leaving a half dead one to its time limit.
+        if !boot.append.iter().any(|word| word == "oops=panic") {
+            boot.append.push("oops=panic".to_string());
+        }
+        Ok(boot)
+    }
+
+    pub fn judge(&self, guest: &Guest) -> Vec<Judged> {
+        self.rows
+            .iter()
+            .map(|row| judge(self, row, guest))
+            .collect()
+    }
+}
+
+fn judge(plan: &Plan, row: &Row, guest: &Guest) -> Judged {
+    let console = &guest.console;
+    let section = if plan.rows.len() > 1 {
+        console.section(row.script)
+    } else {
+        console.started().then(|| console.all())
+    };
+    let ran = section.is_some();
+    let section = section.unwrap_or(0..0);
+    let splats = console.splats(section.clone());
+    let reports = console.reports(section);
+    let splat = chief_splat(&splats);
+    let stats = guest.result.stats.get(row.script);
+
+    let mut wrong = Vec::new();
+    if !ran {
+        wrong.push(format!(
+            "did not run: the guest ended before, {}: {}",
+            guest.result.outcome, guest.result.why
+        ));
+    } else {
+        if let Some(why) = kernel_wrong(row.kernel, splat, guest.result.outcome) {
+            wrong.push(why);
+        }
+        wrong.extend(wakewatch_wrong(row.wakewatch, &reports, splat));
+        if let Said::Nothing = row.kernel {
+            wrong.extend(survivor_wrong(plan, row, guest));
+        }
+    }
+    let kernel_said = match splat {
+        Some(splat) => splat.summary(),
+        None if !ran => guest.result.outcome.to_string(),
+        None => "nothing".to_string(),
+    };
+    Judged {
+        kernel: plan.kernel.to_string(),
+        scenario: row.scenario.to_string(),
+        kernel_said,
+        wakewatch_said: heard_text(plan.detect, row.wakewatch, &reports, splat, stats),
+        wrong,
+        bug_at: splat.map(|s| s.time),
+        retries: guest.result.retries.clone(),
+        log: guest.dir.join("console.log"),
+        last_lines: console.tail(20).iter().map(|l| l.text.clone()).collect(),
+    }
+}
+
+fn kernel_wrong(want: Said, splat: Option<&Splat>, outcome: Outcome) -> Option<String> {
+    match (want, splat) {
+        (Said::Nothing, None) => None,
+        (Said::Nothing, Some(splat)) => Some(format!(
+            "the kernel must be silent, it said: {}",
+            splat.text
+        )),
+        (Said::Bug { file, .. }, None) => Some(format!(
+            "the kernel must hit a BUG at {file}NNNN, but: {outcome}"
+        )),
+        (
+            Said::Bug {
+                file,
+                function,
+                page_dumped,
+            },
+            Some(splat),
+        ) => {
+            if !splat.is_bug_at(file) {
+                return Some(format!("not a BUG at {file}NNNN: {}", splat.summary()));
+            }
+            if let (Some(want), Some(have)) = (function, &splat.function) {
+                // Inlined or split functions have suffixes.
+                if have.split('.').next() != Some(want) {
+                    return Some(format!("the BUG is in {have}(), not in {want}()"));
+                }
+            }
+            if let Some(want) = page_dumped {
+                match &splat.page_dumped {
+                    Some(have) if have.contains(want) => {}
+                    have => return Some(format!("page dumped because: {have:?}, not {want}")),
+                }
+            }
+            (outcome != Outcome::Panic).then(|| format!("the guest ended in {outcome}"))
+        }
+    }
+}
+
+fn wakewatch_wrong(want: Heard, reports: &[Report], splat: Option<&Splat>) -> Vec<String> {
+    let line = |r: &Report| format!("{} {}", r.verdict, r.rest);
+    match want {
+        Heard::Nothing => match reports.first() {
+            Some(report) => vec![format!(
+                "wakewatch must be silent, it said: {}",
+                line(report)
+            )],
+            None => Vec::new(),
+        },
+        Heard::Verdict {
+            verdict,
+            about,
+            first,
+            alone,
+        } => {
+            let wanted = |r: &&Report| r.verdict == verdict && r.rest.contains(about);
+            let mut wrong = Vec::new();
+            match (reports.iter().find(wanted), splat) {
+                (None, _) => wrong.push(format!("wakewatch did not say {verdict} ({about})")),
+                (Some(report), Some(splat)) if first && report.when() >= splat.time => {
+                    wrong.push(format!(
+                        "wakewatch said {verdict} only after the kernel's BUG"
+                    ));
+                }
+                _ => {}
+            }
+            if alone {
+                if let Some(other) = reports.iter().find(|r| !wanted(r)) {
+                    wrong.push(format!("wakewatch also said: {}", line(other)));
+                }
+            }
+            wrong
+        }
+    }
+}
+
+/// A guest that stays alive must have done its work, and its counters must agree with the
+/// console, where reports are rate-limited.
+fn survivor_wrong(plan: &Plan, row: &Row, guest: &Guest) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let test = if plan.rows.len() > 1 {
+        guest
+            .tests
+            .iter()
+            .find(|test| test.name == row.script)
+            .cloned()
+    } else {
+        Some(Test::group(row.script, guest.tests.clone()))
+    };
+    match test {
+        Some(test) if test.status == Status::Pass => {}
+        Some(test) => wrong.push(format!("{}: {}", row.script, first_failure(&test))),
+        None => wrong.push(format!("{} has no result", row.script)),
+    }
+    let Some(stats) = guest.result.stats.get(row.script) else {
+        wrong.push("wakewatch's counters were not saved".to_string());
+        return wrong;
+    };
+    for name in row.moved {
+        match stats.get(*name) {
+            Some(&n) if n > 0 => {}
+            have => wrong.push(format!("{name} must be above 0, it is {have:?}")),
+        }
+    }
+    let allowed = match row.wakewatch {
+        Heard::Nothing => String::new(),
+        Heard::Verdict { verdict, .. } => verdict.replace('-', "_"),
+    };
+    for name in VERDICTS.iter().filter(|name| **name != allowed) {
+        if let Some(n) = stats.get(*name).filter(|n| **n > 0) {
+            wrong.push(format!("wakewatch counted {n} of {name}"));
+        }
+    }
+    wrong
+}
+
+fn first_failure(test: &Test) -> String {
+    if let Some(child) = test.children.iter().find(|t| t.status == Status::Fail) {
+        return format!("{}: {}", child.name, first_failure(child));
+    }
+    let why = test.notes.join(", ");
+    match test.status {
+        Status::Skip => format!("skipped: {why}"),
+        _ if why.is_empty() => "not ok".to_string(),
+        _ => why,
+    }
+}
+
+/// What wakewatch said, the wanted first, with counts: its own where the guest could save them.
+fn heard_text(
+    detect: bool,
+    want: Heard,
+    reports: &[Report],
+    splat: Option<&Splat>,
+    stats: Option<&std::collections::BTreeMap<String, u64>>,
+) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
+    let mut sorted: Vec<&Report> = reports.iter().collect();
+    if let Heard::Verdict { verdict, .. } = want {
+        sorted.sort_by_key(|report| report.verdict != verdict);
+    }
+    for report in sorted {
+        if seen.contains(&report.verdict) {
+            continue;
+        }
+        seen.push(report.verdict.clone());
+        let printed = reports
+            .iter()
+            .filter(|r| r.verdict == report.verdict)
+            .count();
+        let counted = stats.and_then(|stats| stats.get(&report.verdict.replace('-', "_")));
+        let mut text = report.verdict.clone();
+        if let Some(bit) = report.rest.split(' ').find(|word| word.starts_with("PG_")) {
+            text.push_str(&format!(" of {bit}"));
+        }
+        match counted {
+            Some(n) if *n > 1 => text.push_str(&format!(" ({n} times)")),
+            // Reports are rate-limited: there may have been more.
+            None if printed > 1 => text.push_str(&format!(" ({printed} reports)")),
+            _ => {}
+        }
+        if let Some(splat) = splat.filter(|splat| report.when() < splat.time) {
+            text.push_str(&format!(", {:.2} s before", splat.time - report.when()));
+        }
+        texts.push(text);
+    }
+    match (texts.is_empty(), detect) {
+        (false, _) => texts.join("; "),
+        (true, true) => "nothing".to_string(),
+        (true, false) => "nothing (off)".to_string(),
+    }
+}
+
+/// Boots one plan with a line before and after.
+pub fn run_plan(
+    lab: &Lab,
+    accel: Accel,
+    run_dir: &Path,
+    plan: &Plan,
+    boot: &Boot,
+    say: &dyn Fn(&str),
+) -> Result<(Guest, Vec<Judged>)> {
+    let scripts: Vec<&str> = plan.rows.iter().map(|row| row.script).collect();
+    let detect = if plan.detect { "" } else { ", detection off" };
+    say(&format!(
+        "boot {}: {}{detect}",
+        plan.kernel,
+        scripts.join(" ")
+    ));
+    let guest = guest::run(lab, accel, run_dir, boot)?;
+    for why in &guest.result.retries {
+        say(&format!("  booted twice: {why}"));
+    }
+    let rows = plan.judge(&guest);
+    let verdict = if rows.iter().all(|row| row.wrong.is_empty()) {
+        "as it must be"
+    } else {
+        "WRONG"
+    };
+    let result = &guest.result;
+    say(&format!(
+        "  {} after {:.1} s, {verdict} ({})",
+        result.outcome, result.seconds, result.why
+    ));
+    Ok((guest, rows))
+}
+
+pub fn verb(lab: &Lab) -> Result<bool> {
+    // Whatever is missing is missing before the first boot.
+    let boots: Result<Vec<Boot>> = PLANS.iter().map(|plan| plan.boot(lab)).collect();
+    let boots = boots?;
+    let run_dir = lab.run_dir("repro")?;
+    let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
+    let begun = std::time::Instant::now();
+    let mut rows = Vec::new();
+    for (i, (plan, boot)) in PLANS.iter().zip(&boots).enumerate() {
+        let say = |text: &str| match text.strip_prefix("boot ") {
+            Some(text) => println!("[{}/{}] boot {text}", i + 1, PLANS.len()),
+            None => println!("    {text}"),
+        };
+        rows.extend(run_plan(lab, accel, &run_dir, plan, boot, &say)?.1);
+    }
+    let table = table(&rows);
+    fs::write(run_dir.join("table.md"), format!("{table}\n"))?;
+    fs::write(
+        run_dir.join("result.json"),
+        serde_json::to_string_pretty(&rows)? + "\n",
+    )?;
+    println!("\n{table}\n");
+    let wrong: Vec<&Judged> = rows.iter().filter(|row| !row.wrong.is_empty()).collect();
+    for row in &wrong {
+        println!("WRONG: {}, {}", row.kernel, row.scenario);
+        for why in &row.wrong {
+            println!("  {why}");
+        }
+        println!("  log: {}", row.log.display());
+        for line in &row.last_lines {
+            println!("  | {line}");
+        }
+        println!();
+    }
+    println!(
+        "{} of {} rows are as they must be, {} boots in {:.0} s; logs: {}",
+        rows.len() - wrong.len(),
+        rows.len(),
+        boots.len(),
+        begun.elapsed().as_secs_f64(),
+        run_dir.display()
+    );
+    Ok(wrong.is_empty())
+}
+
+fn table(rows: &[Judged]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN);
+    table.set_header([
+        "kernel",
+        "scenario",
+        "the kernel said",
+        "wakewatch said",
+        "ok?",
+    ]);
+    for row in rows {
+        let mut ok = if row.wrong.is_empty() { "ok" } else { "WRONG" }.to_string();
+        if !row.retries.is_empty() {
+            ok.push_str(" (booted twice)");
+        }
+        table.add_row([
+            &row.kernel,
+            &row.scenario,
+            &row.kernel_said,
+            &row.wakewatch_said,
+            &ok,
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(at: usize, verdict: &str, rest: &str) -> Report {
+        Report {
+            at,
+            time: at as f64,
+            made: None,
+            verdict: verdict.to_string(),
+            rest: rest.to_string(),
+        }
+    }
+
+    fn bug(at: usize, text: &str, function: &str, dumped: Option<&str>) -> Splat {
+        Splat {
+            at,
+            time: at as f64,
+            text: text.to_string(),
+            page_dumped: dumped.map(str::to_string),
+            function: Some(function.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_kernels_bug() {
+        let good = bug(
+            9,
+            "kernel BUG at fs/ext4/inode.c:2514!",
+            "mpage_prepare_extent_to_map",
+            None,
+        );
+        let check = |splat: &Splat, outcome| kernel_wrong(ORDER0_BUG, Some(splat), outcome);
+        assert_eq!(check(&good, Outcome::Panic), None);
+        assert!(check(&good, Outcome::Timeout).is_some());
+        let elsewhere = bug(9, "kernel BUG at fs/ext4/inode.c:99!", "ext4_other", None);
+        assert!(check(&elsewhere, Outcome::Panic).is_some());
+        let other = bug(
+            9,
+            "kernel BUG at mm/filemap.c:99!",
+            "mpage_prepare_extent_to_map",
+            None,
+        );
+        assert!(check(&other, Outcome::Panic).is_some());
+        assert!(kernel_wrong(ORDER0_BUG, None, Outcome::Pass).is_some());
+        assert!(kernel_wrong(Said::Nothing, Some(&good), Outcome::Panic).is_some());
+        assert!(kernel_wrong(Said::Nothing, None, Outcome::Pass).is_none());
+        let why = Some("VM_BUG_ON_PAGE(page->compound_head & 1)");
+        let tail = bug(9, "kernel BUG at include/linux/page-flags.h:316!", "f", why);
+        assert_eq!(kernel_wrong(TAIL_BUG, Some(&tail), Outcome::Panic), None);
+        let tail = bug(
+            9,
+            "kernel BUG at include/linux/page-flags.h:316!",
+            "f",
+            None,
+        );
+        assert!(kernel_wrong(TAIL_BUG, Some(&tail), Outcome::Panic).is_some());
+    }
+
+    #[test]
+    fn wakewatchs_verdicts() {
+        let want = Heard::Verdict {
+            verdict: "unreferenced",
+            about: "end of writeback",
+            first: true,
+            alone: true,
+        };
+        let splat = bug(9, "kernel BUG at a.c:1!", "f", None);
+        let good = report(5, "unreferenced", "end of writeback in f");
+        let late = report(10, "unreferenced", "end of writeback in f");
+        let other = report(6, "tail", "wake of PG_writeback in f");
+        let wrong = |reports: &[Report]| wakewatch_wrong(want, reports, Some(&splat)).len();
+        assert_eq!(wrong(std::slice::from_ref(&good)), 0);
+        assert_eq!(wrong(std::slice::from_ref(&late)), 1);
+        // Printed after the BUG by the panic notifier, but made before it.
+        let flushed = Report {
+            made: Some(8.5),
+            ..late
+        };
+        assert_eq!(wrong(&[flushed]), 0);
+        assert_eq!(wrong(&[good.clone(), other.clone()]), 1);
+        assert_eq!(wrong(std::slice::from_ref(&other)), 2);
+        assert_eq!(wrong(&[]), 1);
+        assert_eq!(
+            wakewatch_wrong(Heard::Nothing, std::slice::from_ref(&good), None).len(),
+            1
+        );
+        assert_eq!(
+            heard_text(true, want, &[good.clone(), good, other], Some(&splat), None),
+            "unreferenced (2 reports), 4.00 s before; tail of PG_writeback, 3.00 s before"
+        );
+        assert_eq!(
+            heard_text(false, Heard::Nothing, &[], None, None),
+            "nothing (off)"
+        );
+    }
+
+    #[test]
+    fn every_row_of_a_shared_boot_is_survived_but_the_last() {
+        for plan in PLANS {
+            for row in &plan.rows[..plan.rows.len() - 1] {
+                assert!(matches!(row.kernel, Said::Nothing), "{}", plan.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `lab test`: the suites, as KTAP, with progress as diagnostics between.
+
+use crate::console::Console;
+use crate::env::{Lab, Needs};
+use crate::guest::{self, Boot, Guest, Record};
+use crate::ktap::{self, Counts, Status, Test};
+use crate::kvm::{self, Accel};
+use crate::outcome::Outcome;
+use crate::repro;
+use anyhow::{bail, Context, Result};
+use serde::Serialize;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+struct Run<'a> {
+    lab: &'a Lab,
+    dir: PathBuf,
+    /// Probed when the first guest is to boot.
+    accel: Option<Accel>,
+    boots: Vec<Record>,
+}
+
+type Suite = fn(&mut Run) -> Result<Vec<Test>>;
+
+const SUITES: &[(&str, Suite)] = &[
+    ("static", static_checks),
+    ("harness", harness),
+    ("repro", rows),
+    ("module", module),
+    ("stress", stress),
+];
+
+#[derive(Serialize)]
+struct Results<'a> {
+    counts: Counts,
+    suites: &'a [Test],
+    boots: &'a [Record],
+}
+
+pub fn verb(lab: &Lab, only: Option<&str>) -> Result<bool> {
+    let suites: Vec<_> = SUITES
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| only == *name))
+        .collect();
+    if suites.is_empty() {
+        let names: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "no suite `{}`: there are {}",
+            only.unwrap_or(""),
+            names.join(", ")
+        );
+    }
+    let mut run = Run {
+        lab,
+        dir: lab.run_dir("test")?,
+        accel: None,
+        boots: Vec::new(),
+    };
+    println!("KTAP version 1\n1..{}", suites.len());
+    let mut done: Vec<(Test, f64)> = Vec::new();
+    for (i, (name, suite)) in suites.iter().enumerate() {
+        progress(&format!("suite {name}"));
+        let begun = Instant::now();
+        // A suite that can't run has failed, and the next one has its turn.
+        let tests = suite(&mut run)
+            .unwrap_or_else(|err| vec![Test::fail(format!("{name} runs"), format!("{err:#}"))]);
+        let test = if tests.is_empty() {
+            Test::group(
+                *name,
+                vec![Test::fail("has results", "the suite has no results")],
+            )
+        } else {
+            Test::group(*name, tests)
+        };
+        let mut out = String::new();
+        test.write(i + 1, 0, &mut out);
+        print!("{out}");
+        done.push((test, begun.elapsed().as_secs_f64()));
+    }
+
+    let mut sum = Counts::default();
+    println!("#");
+    for (test, seconds) in &done {
+        let counts = test.counts();
+        println!("# {:8} {counts} ({seconds:.0} s)", test.name);
+        for failure in failures(test, "") {
+            println!("#   not ok: {failure}");
+        }
+        sum += counts;
+    }
+    let tests: Vec<Test> = done.iter().map(|(test, _)| test.clone()).collect();
+    let results = Results {
+        counts: sum,
+        suites: &tests,
+        boots: &run.boots,
+    };
+    fs::write(
+        run.dir.join("results.json"),
+        serde_json::to_string_pretty(&results)? + "\n",
+    )?;
+    fs::write(run.dir.join("junit.xml"), junit(&done))?;
+    println!("# results: {}", run.dir.display());
+    println!("{sum}");
+    Ok(sum.failed == 0 && sum.passed > 0)
+}
+
+fn progress(text: &str) {
+    println!("# {text}");
+}
+
+impl Run<'_> {
+    /// Boots one guest with a progress line before and after.
+    fn boot(&mut self, boot: &Boot) -> Result<Guest> {
+        let accel = self.accel()?;
+        progress(&format!("boot {}: {}", boot.kernel.key, boot.name));
+        let guest = guest::run(self.lab, accel, &self.dir, boot)?;
+        let result = &guest.result;
+        for why in &result.retries {
+            progress(&format!("  booted twice: {why}"));
+        }
+        progress(&format!(
+            "  {} after {:.1} s ({})",
+            result.outcome, result.seconds, result.why
+        ));
+        self.boots.push(result.clone());
+        Ok(guest)
+    }
+
+    fn accel(&mut self) -> Result<Accel> {
+        match self.accel {
+            Some(accel) => Ok(accel),
+            None => {
+                let accel = kvm::probe(self.lab, &self.dir, &progress)?;
+                Ok(*self.accel.insert(accel))
+            }
+        }
+    }
+}
+
+/// What needs no guest: style, patches, and tests on the host, by scripts/check.sh.
+fn static_checks(run: &mut Run) -> Result<Vec<Test>> {
+    let script = run.lab.root.join("scripts/check.sh");
+    let mut child = Command::new("/bin/bash")
+        .arg(&script)
+        .current_dir(&run.lab.root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} does not start", script.display()))?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(child.stdout.take().context("no stdout")?).lines() {
+        let line = line?;
+        if line.trim_start().starts_with("ok ") || line.trim_start().starts_with("not ok ") {
+            progress(&format!("  {}", line.trim()));
+        }
+        lines.push(line);
+    }
+    let status = child.wait()?;
+    fs::write(run.dir.join("check.ktap"), lines.join("\n") + "\n")?;
+    let mut tests = ktap::parse(lines.iter().map(String::as_str));
+    let failed = Test::group("", tests.clone()).counts().failed;
+    if !status.success() && status.code() != Some(4) && failed == 0 {
+        tests.push(Test::fail(
+            "check.sh",
+            format!("{status} without a failed test"),
+        ));
+    }
+    Ok(tests)
+}
+
+/// A guest that must be reported as what it is.
+struct Case {
+    name: &'static str,
+    image: Image,
+    outcome: Outcome,
+    /// Part of the reason given.
+    why: &'static str,
+    /// Of the guest's own leaves.
+    counts: (usize, usize, usize),
+}
+
+enum Image {
+    /// tests/guest/harness/NAME.sh on the stock kernel.
+    Stock,
+    /// A kernel image that is none.
+    Garbage,
+    /// The stock kernel on a machine that QEMU refuses to make.
+    Refused,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "pass",
+        image: Image::Stock,
+        outcome: Outcome::Pass,
+        why: "2 passed",
+        counts: (2, 0, 0),
+    },
+    Case {
+        name: "fail",
+        image: Image::Stock,
+        outcome: Outcome::Fail,
+        why: "1 failed",
+        counts: (2, 1, 0),
+    },
+    Case {
+        name: "status",
+        image: Image::Stock,
+        outcome: Outcome::Fail,
+        why: "exit status 3",
+        counts: (1, 1, 0),
+    },
+    Case {
+        name: "skip",
+        image: Image::Stock,
+        outcome: Outcome::Skip,
+        why: "1 skipped",
+        counts: (0, 0, 1),
+    },
+    Case {
+        name: "panic",
+        image: Image::Stock,
+        outcome: Outcome::Panic,
+        why: "sysrq triggered crash",
+        // The test that was planned and never came, and the guest.
+        counts: (1, 2, 0),
+    },
+    Case {
+        name: "hang",
+        image: Image::Stock,
+        outcome: Outcome::Timeout,
+        why: "the script did not end within 2 s",
+        counts: (1, 2, 0),
+    },
+    Case {
+        name: "hang-kernel",
+        image: Image::Stock,
+        outcome: Outcome::Timeout,
+        why: "the script did not end within 2 s",
+        counts: (1, 2, 0),
+    },
+    Case {
+        name: "never-boots",
+        image: Image::Garbage,
+        outcome: Outcome::LabError,
+        why: "no line from a kernel within 5 s",
+        counts: (0, 1, 0),
+    },
+    Case {
+        name: "refused",
+        image: Image::Refused,
+        outcome: Outcome::LabError,
+        why: "qemu-system-x86_64: ",
+        counts: (0, 1, 0),
+    },
+];
+
+fn harness(run: &mut Run) -> Result<Vec<Test>> {
+    let mut tests = Vec::new();
+    for case in CASES {
+        let script = match case.image {
+            Image::Stock => case.name,
+            _ => "pass",
+        };
+        let script = run.lab.guest_script(&format!("harness/{script}"));
+        let argv = vec![script.display().to_string()];
+        let needs = Needs::of(&script)?;
+        let name = format!("harness-{}", case.name);
+        let mut boot = Boot::new(run.lab, "stock", &name, &needs, argv)?;
+        match case.image {
+            Image::Stock => {}
+            Image::Garbage => {
+                boot.kernel.image = run.dir.join("garbage");
+                fs::write(&boot.kernel.image, "no kernel\n".repeat(10_000))?;
+                boot.first_line = 5;
+            }
+            Image::Refused => boot.memory = "1000000G".to_string(),
+        }
+        let guest = run.boot(&boot)?;
+        let result = &guest.result;
+        let title = format!("a guest of kind {} is a {}", case.name, case.outcome);
+        let counts = (
+            result.tests.passed,
+            result.tests.failed,
+            result.tests.skipped,
+        );
+        let right = result.outcome == case.outcome
+            && result.why.contains(case.why)
+            && counts == case.counts
+            && result.retries.is_empty();
+        tests.push(if right {
+            Test::new(title, Status::Pass)
+        } else {
+            let log = guest.dir.display();
+            let seen = format!(
+                "{}: {} ({}), {log}",
+                result.outcome, result.why, result.tests
+            );
+            Test::fail(title, seen)
+        });
+    }
+    Ok(tests)
+}
+
+/// The rows of `lab repro`.
+fn rows(run: &mut Run) -> Result<Vec<Test>> {
+    let accel = run.accel()?;
+    let mut tests = Vec::new();
+    for plan in repro::PLANS {
+        let boot = plan.boot(run.lab)?;
+        let (guest, rows) = repro::run_plan(run.lab, accel, &run.dir, plan, &boot, &progress)?;
+        run.boots.push(guest.result.clone());
+        for row in rows {
+            let detect = if plan.detect { "" } else { " (the witness)" };
+            let title = format!("{}: {}{detect}", row.kernel, row.scenario);
+            let mut test = Test::new(title, Status::Pass);
+            if !row.wrong.is_empty() {
+                test.status = Status::Fail;
+                test.notes = row.wrong.clone();
+                test.notes.push(format!("log: {}", row.log.display()));
+                test.notes.extend(row.last_lines.clone());
+            }
+            tests.push(test);
+        }
+    }
+    Ok(tests)
+}
+
+/// Loading, unloading, parameters and files of the module.
+fn module(run: &mut Run) -> Result<Vec<Test>> {
+    let boot = Boot::of_scripts(run.lab, "fixed", "module", &["module"])?;
+    Ok(guest_tests(&run.boot(&boot)?))
+}
+
+/// A fixed kernel under load must be silent about the end of writeback.
+fn stress(run: &mut Run) -> Result<Vec<Test>> {
+    let mut boot = Boot::of_scripts(run.lab, "fixed", "stress", &["stress"])?;
+    boot.env.push(("WW_DETECT".to_string(), "1".to_string()));
+    let guest = run.boot(&boot)?;
+    let mut tests = guest_tests(&guest);
+    let title = "nothing reported about the end of writeback";
+    tests.push(match about_writeback(&guest.console, &guest.result) {
+        None => Test::new(title, Status::Pass),
+        Some(what) => Test::fail(title, what),
+    });
+    Ok(tests)
+}
+
+/// The first thing that wakewatch holds against the end of writeback. A `zero-ref` of
+/// PG_locked is no such thing: it is the read race that every kernel has.
+fn about_writeback(console: &Console, result: &Record) -> Option<String> {
+    let reports = console.reports(console.all());
+    let headline = reports
+        .iter()
+        .map(|report| format!("{} {}", report.verdict, report.rest))
+        .find(|line| line.contains("writeback"));
+    if headline.is_some() {
+        return headline;
+    }
+    if result.stats.is_empty() {
+        return Some("wakewatch's counters were not saved".to_string());
+    }
+    result
+        .stats
+        .iter()
+        .flat_map(|(script, stats)| stats.iter().map(move |(name, n)| (script, name, *n)))
+        .find(|(_, name, n)| {
+            *n > 0 && matches!(name.as_str(), "tail" | "unreferenced" | "not_writeback")
+        })
+        .map(|(script, name, n)| format!("{script}: {n} of {name}"))
+}
+
+/// The guest's own results, with where to look for a guest that went wrong.
+fn guest_tests(guest: &Guest) -> Vec<Test> {
+    let mut tests = guest.tests.clone();
+    if Test::group("", tests.clone()).status == Status::Fail {
+        if let Some(test) = tests.iter_mut().rev().find(|t| t.status == Status::Fail) {
+            test.notes
+                .push(format!("log: {}", guest.dir.join("console.log").display()));
+            let last = guest.console.tail(20).iter().map(|l| l.text.clone());
+            test.notes.extend(last);
+        }
+    }
+    tests
+}
+
+fn failures(test: &Test, path: &str) -> Vec<String> {
+    let path = if path.is_empty() {
+        test.name.clone()
+    } else {
+        format!("{path}: {}", test.name)
+    };
+    if test.children.is_empty() {
+        return match test.status {
+            Status::Fail => vec![path],
+            _ => Vec::new(),
+        };
+    }
+    test.children
+        .iter()
+        .flat_map(|child| failures(child, &path))
+        .collect()
+}
+
+/// JUnit's XML, as CI systems take it in.
+fn junit(suites: &[(Test, f64)]) -> String {
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+    for (suite, seconds) in suites {
+        let counts = suite.counts();
+        let all = counts.passed + counts.failed + counts.skipped;
+        out.push_str(&format!(
+            "  <testsuite name=\"{}\" tests=\"{all}\" failures=\"{}\" skipped=\"{}\" time=\"{seconds:.1}\">\n",
+            escape(&suite.name),
+            counts.failed,
+            counts.skipped
+        ));
+        for child in &suite.children {
+            junit_leaves(child, &suite.name, &mut out);
+        }
+        out.push_str("  </testsuite>\n");
+    }
+    out.push_str("</testsuites>\n");
+    out
+}
+
+fn junit_leaves(test: &Test, path: &str, out: &mut String) {
+    if !test.children.is_empty() {
+        let path = format!("{path}.{}", test.name);
+        for child in &test.children {
+            junit_leaves(child, &path, out);
+        }
+        return;
+    }
+    let notes = escape(&test.notes.join("\n"));
+    out.push_str(&format!(
+        "    <testcase classname=\"{}\" name=\"{}\">",
+        escape(path),
+        escape(&test.name)
+    ));
+    match test.status {
+        Status::Pass => {}
+        Status::Fail => out.push_str(&format!("<failure>{notes}</failure>")),
+        Status::Skip => out.push_str(&format!("<skipped message=\"{notes}\"/>")),
+    }
+    out.push_str("</testcase>\n");
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            // XML has no way to write these.
+            c if c.is_control() && c != '\n' && c != '\t' => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn junit_has_every_leaf() {
+        let suite = Test::group(
+            "s",
+            vec![
+                Test::new("a", Status::Pass),
+                Test::group("g", vec![Test::fail("b <&>", "it said \"no\"\u{1b}[0m")]),
+            ],
+        );
+        let xml = junit(&[(suite, 1.0)]);
+        assert!(xml.contains("tests=\"2\" failures=\"1\" skipped=\"0\""));
+        assert!(xml.contains("classname=\"s.g\" name=\"b &lt;&amp;&gt;\""));
+        assert!(xml.contains("it said &quot;no&quot;?[0m"));
+    }
+
+    #[test]
+    fn failures_are_named_with_their_path() {
+        let group = Test::group(
+            "g",
+            vec![Test::new("a", Status::Pass), Test::fail("b", "c")],
+        );
+        let suite = Test::group("s", vec![group]);
+        assert_eq!(failures(&suite, ""), ["s: g: b"]);
+    }
+}
