@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ww-repro`: loses the race for a page under writeback on purpose.
+//!
+//! wakewatch holds the window open, for one page; this program does to that page, meanwhile,
+//! what another task may do at any time, and leaves it to the kernel what comes of it.
+//!
+//! On a kernel with the bug the driver of a scenario may be killed in the middle of a system
+//! call. Therefore there are two processes: the driver, and the one that started it, prints
+//! what it says, and says how it ended.
+
+mod page;
+mod scenario;
+mod setup;
+mod sys;
+mod wakewatch;
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use setup::NotSetUp;
+use wakewatch::Wakewatch;
+
+/// The scenario could not run: an unexpected error.
+const EXIT_ERROR: u8 = 1;
+// 2 is clap's, for a wrong command line.
+/// The guest is not what the scenario needs.
+const EXIT_NOT_SET_UP: u8 = 3;
+/// The scenario ran, but the window was never held open: its silence means nothing.
+const EXIT_NO_WINDOW: u8 = 4;
+/// The kernel killed the driver.
+const EXIT_KILLED: u8 = 5;
+
+/// Set for the second process.
+const DRIVER_ENV: &str = "WW_REPRO_DRIVER";
+
+/// Loses the race for a page under writeback on purpose.
+///
+/// Exit status: 0 the scenario ran to its end, 1 unexpected error, 2 usage, 3 the guest is
+/// not set up for it, 4 the window was never held open, 5 the kernel killed the driver.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// wakewatch's directory in debugfs
+    #[arg(long, default_value = "/sys/kernel/debug/wakewatch", global = true)]
+    debugfs: PathBuf,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+/// When to end, whichever comes first.
+#[derive(Args)]
+struct Limits {
+    /// Rounds at most
+    #[arg(long, default_value_t = 20)]
+    rounds: u32,
+    /// Seconds at most; a round that has begun is finished
+    #[arg(long, default_value_t = 25)]
+    seconds: u64,
+}
+
+impl Limits {
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// No race at all: one page is written and synced
+    Sync {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+    },
+    /// The page is dropped inside the window and becomes another file's, which is under
+    /// writeback and waited for
+    Order0 {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open
+        #[arg(long, default_value_t = 100_000)]
+        us: u64,
+    },
+    /// The page is truncated inside the window and becomes a tail of a huge page
+    Tail {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        /// Directory on a tmpfs mounted with huge=always
+        shm: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open
+        #[arg(long, default_value_t = 400_000)]
+        us: u64,
+    },
+    /// A read completes on a page that is dropped before its reader is woken
+    ReadRace {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open
+        #[arg(long, default_value_t = 10_000)]
+        us: u64,
+        /// End after this many pages were freed in the window
+        #[arg(long, default_value_t = 5)]
+        enough: u64,
+    },
+    /// Mixed writes, truncation and memory pressure, without any delay
+    Stress {
+        /// Directory on ext4
+        dir: PathBuf,
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Megabytes of anonymous memory that are touched over and over
+        #[arg(long, default_value_t = 0)]
+        hog: usize,
+    },
+    /// Many readers that wait for locked pages, while the cache is reclaimed behind them;
+    /// run it in a memory control group smaller than its file
+    Reclaim {
+        /// Directory on ext4
+        dir: PathBuf,
+        /// How long
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Threads that read
+        #[arg(long, default_value_t = 64)]
+        readers: usize,
+        /// Megabytes of the file that is read
+        #[arg(long, default_value_t = 64)]
+        size: u64,
+    },
+}
+
+fn drive(cli: &Cli) -> Result<()> {
+    use Scenario::*;
+
+    let ww = || setup::wakewatch(&cli.debugfs);
+    match &cli.scenario {
+        Sync { dir } => scenario::sync::run(dir),
+        Order0 { dir, limits, us } => scenario::order0::run(&ww()?, dir, limits, *us),
+        Tail {
+            dir,
+            shm,
+            limits,
+            us,
+        } => scenario::tail::run(&ww()?, dir, shm, limits, *us),
+        ReadRace {
+            dir,
+            limits,
+            us,
+            enough,
+        } => scenario::read_race::run(&ww()?, dir, limits, *us, *enough),
+        Stress { dir, seconds, hog } => {
+            scenario::stress::run(dir, Duration::from_secs(*seconds), *hog)
+        }
+        Reclaim {
+            dir,
+            seconds,
+            readers,
+            size,
+        } => scenario::reclaim::run(dir, Duration::from_secs(*seconds), *readers, *size),
+    }
+}
+
+fn driver(cli: &Cli) -> ExitCode {
+    match drive(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            println!("{e:#}");
+            ExitCode::from(if e.is::<NotSetUp>() {
+                EXIT_NOT_SET_UP
+            } else {
+                EXIT_ERROR
+            })
+        }
+    }
+}
+
+/// Keeps a CPU from going idle while the value lives, without taking time from any task. An idle
+/// CPU, and a virtual one the more so, may wake up too late for what it was woken for.
+struct Awake(Arc<AtomicBool>);
+
+impl Awake {
+    fn new(cpu: usize) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let flag = over.clone();
+        thread::spawn(move || {
+            // Without them it would be in the way.
+            if sys::pin_to_cpu(cpu)
+                .and_then(|()| sys::idle_priority())
+                .is_err()
+            {
+                return;
+            }
+            while !flag.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        Self(over)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Starts the driver, relays what it prints, and says how it ended.
+fn supervise(cli: &Cli) -> Result<u8> {
+    let ww = Wakewatch::at(&cli.debugfs);
+    let before = ww.as_ref().map(Wakewatch::delays).transpose()?;
+
+    let _awake = matches!(cli.scenario, Scenario::Order0 { .. })
+        // Of this process: a driver killed by the kernel would not end while a second thread runs.
+        .then(|| Awake::new(setup::DRIVER_CPU));
+    let mut child = Command::new(env::current_exe()?)
+        .args(env::args_os().skip(1))
+        .env(DRIVER_ENV, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("can't start the driver")?;
+    // The pipe ends with the driver, however it ends.
+    for line in BufReader::new(child.stdout.take().context("no pipe")?).lines() {
+        println!("ww-repro: {}", line?);
+    }
+    let status = child.wait()?;
+
+    let after = ww.as_ref().map(Wakewatch::delays).transpose()?;
+    let delays = match (before, after) {
+        (Some(before), Some(after)) => {
+            let delays = after.delays - before.delays;
+            let freed = after.freed - before.freed;
+            println!("ww-repro: {delays} delays, {freed} pages freed during theirs");
+            delays
+        }
+        _ => 0,
+    };
+
+    if let Some(signal) = status.signal() {
+        println!("ww-repro: the driver was killed by signal {signal}: see the kernel's log");
+        return Ok(EXIT_KILLED);
+    }
+    let code = status.code().map_or(EXIT_ERROR, |code| code as u8);
+    if code == 0 && cli.scenario.needs_delay() && delays == 0 {
+        println!("ww-repro: the window was never held open: this says nothing about the kernel");
+        return Ok(EXIT_NO_WINDOW);
+    }
+    Ok(code)
+}
+
+impl Scenario {
+    fn needs_delay(&self) -> bool {
+        matches!(
+            self,
+            Self::Order0 { .. } | Self::Tail { .. } | Self::ReadRace { .. }
+        )
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+
+    if env::var_os(DRIVER_ENV).is_some() {
+        return driver(&cli);
+    }
+    match supervise(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("ww-repro: {e:#}");
+            ExitCode::from(EXIT_ERROR)
+        }
+    }
+}

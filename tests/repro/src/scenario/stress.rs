@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything that ends writeback or drops pages, at once and without any delay. Errors that
+//! the workers cause each other (a page truncated under a mapping, a file system that is
+//! full) are part of it; all others end the run.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, Context, Result};
+
+use super::Random;
+use crate::setup::Fs;
+use crate::sys::{self, Mapping, PAGE};
+
+/// Of each shared file.
+const SIZE: u64 = 4 << 20;
+const FILES: usize = 6;
+
+struct Shared {
+    files: Vec<File>,
+    /// The same files, opened for direct I/O.
+    direct: Vec<File>,
+    end: Instant,
+    hog: usize,
+}
+
+struct Worker<'a> {
+    shared: &'a Shared,
+    random: Random,
+    ops: u64,
+}
+
+impl Worker<'_> {
+    fn goes_on(&mut self) -> bool {
+        self.ops += 1;
+        Instant::now() < self.shared.end
+    }
+
+    fn file(&mut self) -> &File {
+        let n = self.random.below(FILES as u64) as usize;
+        &self.shared.files[n]
+    }
+
+    /// A range of whole pages, `max` of them at most.
+    fn range(&mut self, max: u64) -> (u64, usize) {
+        let pages = 1 + self.random.below(max);
+        let first = self.random.below(SIZE / PAGE as u64 - pages);
+        (first * PAGE as u64, pages as usize * PAGE)
+    }
+}
+
+/// Errors that other workers cause.
+fn forgive(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(e)
+            if !matches!(
+                e.raw_os_error(),
+                Some(libc::ENOSPC | libc::EFAULT | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
+            ) =>
+        {
+            Err(e.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write(w: &mut Worker) -> Result<()> {
+    let data = vec![0x5a; 64 * PAGE];
+    while w.goes_on() {
+        let (offset, len) = w.range(64);
+        let odd = w.random.below(PAGE as u64);
+        let action = w.random.below(8);
+        let file = w.file();
+        forgive(file.write_all_at(&data[..len - odd as usize], offset + odd))?;
+        match action {
+            0 => forgive(file.sync_data())?,
+            1..4 => forgive(sys::start_writeback(file, offset, len as u64))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_mapped(w: &mut Worker) -> Result<()> {
+    while w.goes_on() {
+        let mut action = w.random.below(6);
+        let file = w.file();
+        let map = Mapping::of_file(file, SIZE as usize)?;
+        loop {
+            let (offset, len) = w.range(16);
+            // The file may be too short for it by now.
+            forgive(map.populate_write(offset as usize, len))?;
+            if action == 0 || !w.goes_on() {
+                break;
+            }
+            action -= 1;
+        }
+    }
+    Ok(())
+}
+
+fn truncate(w: &mut Worker) -> Result<()> {
+    while w.goes_on() {
+        let short = w.random.below(SIZE);
+        let file = w.file();
+        forgive(file.set_len(short))?;
+        forgive(file.set_len(SIZE))?;
+        thread::sleep(Duration::from_millis(w.random.below(20)));
+    }
+    Ok(())
+}
+
+fn punch(w: &mut Worker) -> Result<()> {
+    while w.goes_on() {
+        let (offset, len) = w.range(32);
+        forgive(sys::punch_hole(w.file(), offset, len as u64))?;
+        thread::sleep(Duration::from_millis(w.random.below(5)));
+    }
+    Ok(())
+}
+
+fn drop_pages(w: &mut Worker) -> Result<()> {
+    while w.goes_on() {
+        if w.random.below(50) == 0 {
+            std::fs::write("/proc/sys/vm/drop_caches", "1")?;
+        }
+        forgive(sys::drop_cached(w.file()))?;
+        thread::sleep(Duration::from_millis(w.random.below(10)));
+    }
+    Ok(())
+}
+
+fn read(w: &mut Worker) -> Result<()> {
+    let mut buf = vec![0; 32 * PAGE];
+    while w.goes_on() {
+        let (offset, len) = w.range(32);
+        // Short at the end of a file that has just been truncated.
+        forgive(w.file().read_at(&mut buf[..len], offset).map(drop))?;
+    }
+    Ok(())
+}
+
+fn direct(w: &mut Worker) -> Result<()> {
+    let buf = vec![0xa5; 17 * PAGE];
+    // Direct I/O wants its memory aligned.
+    let skip = buf.as_ptr().align_offset(PAGE);
+    let (data, mut back) = (&buf[skip..], vec![0; 17 * PAGE]);
+    let back_skip = back.as_ptr().align_offset(PAGE);
+    while w.goes_on() {
+        let (offset, len) = w.range(16);
+        let n = w.random.below(FILES as u64) as usize;
+        let file = &w.shared.direct[n];
+        if w.random.below(2) == 0 {
+            forgive(file.write_at(&data[..len], offset).map(drop))?;
+        } else {
+            forgive(
+                file.read_at(&mut back[back_skip..back_skip + len], offset)
+                    .map(drop),
+            )?;
+        }
+        thread::sleep(Duration::from_millis(w.random.below(5)));
+    }
+    Ok(())
+}
+
+/// Touches more memory than there is, so that something has to go.
+fn hog(w: &mut Worker) -> Result<()> {
+    if w.shared.hog == 0 {
+        return Ok(());
+    }
+    let step = 64 * PAGE;
+    let map = Mapping::anonymous(w.shared.hog)?;
+    let mut offset = 0;
+    while w.goes_on() {
+        forgive(map.populate_write(offset, step))?;
+        offset = (offset + step) % (w.shared.hog / step * step);
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+type Work = fn(&mut Worker) -> Result<()>;
+
+const WORK: [(&str, Work); 10] = [
+    ("buffered writes", write),
+    ("buffered writes", write),
+    ("mapped writes", write_mapped),
+    ("mapped writes", write_mapped),
+    ("truncations", truncate),
+    ("holes punched", punch),
+    ("drops", drop_pages),
+    ("reads", read),
+    ("direct I/O", direct),
+    ("anonymous memory", hog),
+];
+
+pub fn run(dir: &Path, time: Duration, hog: usize) -> Result<()> {
+    let fs = Fs::at(dir)?;
+    let name = |n| format!("stress{n}");
+    let files: Vec<_> = (0..FILES)
+        .map(|n| fs.create(&name(n)))
+        .collect::<Result<_>>()?;
+    for file in &files {
+        file.set_len(SIZE)?;
+    }
+    let direct = (0..FILES)
+        .map(|n| fs.open_with(&name(n), libc::O_DIRECT))
+        .collect::<Result<_>>()?;
+    let shared = Shared {
+        files,
+        direct,
+        end: Instant::now() + time,
+        hog: hog << 20,
+    };
+
+    thread::scope(|scope| {
+        let threads: Vec<_> = WORK
+            .iter()
+            .enumerate()
+            .map(|(n, (name, work))| {
+                let random = Random::new(n as u64 + 1);
+                let mut worker = Worker {
+                    shared: &shared,
+                    random,
+                    ops: 0,
+                };
+                let thread = scope.spawn(move || work(&mut worker).map(|()| worker.ops));
+                (name, thread)
+            })
+            .collect();
+        for (name, thread) in threads {
+            // A thread that the kernel killed leaves no result.
+            let ops = thread
+                .join()
+                .map_err(|_| anyhow!("{name}: the thread died"))?;
+            println!("{name}: {}", ops.context(*name)?);
+        }
+        anyhow::Ok(())
+    })
+}

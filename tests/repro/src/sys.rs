@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The system calls that `std` has no name for. All `unsafe` of this program is here.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::NonNull;
+
+pub const PAGE: usize = 4096;
+
+fn check(ret: libc::c_int) -> io::Result<()> {
+    if ret < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Runs the calling thread on `cpu` and nowhere else.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: `cpu_set_t` is plain bits, for which all zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: `set` is initialised; `CPU_SET` checks the index against its size.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` outlives the call, and its true size is passed.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) })
+}
+
+fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> io::Result<()> {
+    let param = libc::sched_param { sched_priority };
+    // SAFETY: `param` outlives the call.
+    check(unsafe { libc::sched_setscheduler(0, policy, &param) })
+}
+
+/// Makes the calling thread run before all ordinary ones of its CPU.
+pub fn realtime() -> io::Result<()> {
+    set_policy(libc::SCHED_FIFO, 1)
+}
+
+/// Makes the calling thread run only if its CPU has nothing else to do.
+pub fn idle_priority() -> io::Result<()> {
+    set_policy(libc::SCHED_IDLE, 0)
+}
+
+/// The type of the file system that holds `path`, as in `<linux/magic.h>`.
+pub fn fs_magic(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut buf = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `path` is NUL-terminated, and `buf` has room for what is written.
+    check(unsafe { libc::statfs(path.as_ptr(), buf.as_mut_ptr()) })?;
+    // SAFETY: The call succeeded and has filled `buf`.
+    let buf = unsafe { buf.assume_init() };
+    Ok(buf.f_type as u64)
+}
+
+/// Bytes that can still be allocated on the file system of `file`.
+pub fn fs_available(file: &File) -> io::Result<u64> {
+    let mut buf = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `buf` has room for what is written.
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), buf.as_mut_ptr()) })?;
+    // SAFETY: The call succeeded and has filled `buf`.
+    let buf = unsafe { buf.assume_init() };
+    Ok(buf.f_bavail * buf.f_bsize as u64)
+}
+
+/// Drops the cached pages of the whole file that are clean and unused. On the way, it
+/// drains the batch of pages that this CPU has yet to put on the LRU lists; with an empty
+/// `file` that is all it does.
+pub fn drop_cached(file: &File) -> io::Result<()> {
+    // SAFETY: Takes no pointers.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        // Unlike other calls, this one returns its error.
+        e => Err(io::Error::from_raw_os_error(e)),
+    }
+}
+
+/// Tells the kernel that reads will be random: no page is read that was not asked for.
+pub fn advise_random(file: &File) -> io::Result<()> {
+    // SAFETY: Takes no pointers.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) } {
+        0 => Ok(()),
+        e => Err(io::Error::from_raw_os_error(e)),
+    }
+}
+
+/// Starts writeback of `len` bytes from `offset` and does not wait for its end.
+pub fn start_writeback(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: Takes no pointers.
+    check(unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            offset as i64,
+            len as i64,
+            libc::SYNC_FILE_RANGE_WRITE,
+        )
+    })
+}
+
+/// Allocates `len` bytes from `offset` without writing them.
+pub fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, offset as i64, len as i64) })
+}
+
+/// Punches a hole; the file keeps its size.
+pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) })
+}
+
+/// A mapping that is unmapped when dropped.
+///
+/// # Invariants
+///
+/// `ptr` is the start of a mapping of `len` bytes that belongs to this value alone. It is
+/// readable, and writable unless made by [`Mapping::of_page`].
+pub struct Mapping {
+    ptr: NonNull<libc::c_void>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(
+        len: usize,
+        prot: libc::c_int,
+        flags: libc::c_int,
+        fd: i32,
+        offset: u64,
+    ) -> io::Result<Self> {
+        // SAFETY: A null hint makes the kernel choose a free range, so nothing that exists is
+        // mapped over.
+        let ptr = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset as i64) };
+        if ptr == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let ptr = NonNull::new(ptr).ok_or_else(|| io::Error::other("mapped at 0"))?;
+        // INVARIANT: Fresh from the kernel, and `ptr` is nowhere else.
+        Ok(Self { ptr, len })
+    }
+
+    /// Maps one page of a file, for reading.
+    pub fn of_page(file: &File, index: u64) -> io::Result<Self> {
+        let offset = index * PAGE as u64;
+        Self::new(
+            PAGE,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            offset,
+        )
+    }
+
+    /// Maps the first `len` bytes of a file, for writing.
+    pub fn of_file(file: &File, len: usize) -> io::Result<Self> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        Self::new(len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0)
+    }
+
+    /// Anonymous memory.
+    pub fn anonymous(len: usize) -> io::Result<Self> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        Self::new(len, prot, flags, -1, 0)
+    }
+
+    pub fn addr(&self) -> usize {
+        self.ptr.as_ptr() as usize
+    }
+
+    fn advise(&self, offset: usize, len: usize, advice: libc::c_int) -> io::Result<()> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: The range lies in the mapping (checked above), which is ours, and the advices
+        // given here change no byte that Rust has a reference to.
+        check(unsafe { libc::madvise(self.ptr.as_ptr().byte_add(offset), len, advice) })
+    }
+
+    /// Is page `index` of a mapped file in the page cache and up to date? Touches nothing.
+    pub fn cached(&self, index: usize) -> io::Result<bool> {
+        if index * PAGE >= self.len {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut byte = 0u8;
+        // SAFETY: The page lies in the mapping (checked above), and for one page one byte is
+        // written.
+        check(unsafe { libc::mincore(self.ptr.as_ptr().byte_add(index * PAGE), PAGE, &mut byte) })?;
+        Ok(byte & 1 != 0)
+    }
+
+    /// Faults pages in for reading. Past the end of a file this is an error and not a `SIGBUS`.
+    pub fn populate_read(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.advise(offset, len, libc::MADV_POPULATE_READ)
+    }
+
+    /// Faults pages in for writing, which makes those of a file dirty.
+    pub fn populate_write(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.advise(offset, len, libc::MADV_POPULATE_WRITE)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant, the range is a mapping of ours, and nobody can use it after
+        // this value is gone.
+        unsafe { libc::munmap(self.ptr.as_ptr(), self.len) };
+    }
+}
