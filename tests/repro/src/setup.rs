@@ -86,19 +86,18 @@ impl Fs {
 
     /// Creates a file of the scenario's, empty.
     pub fn create(&self, name: &str) -> Result<File> {
-        self.open(name, OpenOptions::new().create(true).truncate(true))
+        self.create_with(name, 0)
     }
 
-    /// Opens one of them again, with more open(2) flags.
-    pub fn open_with(&self, name: &str, flags: i32) -> Result<File> {
-        self.open(name, OpenOptions::new().custom_flags(flags))
-    }
-
-    fn open(&self, name: &str, options: &mut OpenOptions) -> Result<File> {
+    /// The same, with more open(2) flags.
+    pub fn create_with(&self, name: &str, flags: i32) -> Result<File> {
         let path = self.dir.join(name);
-        options
+        OpenOptions::new()
             .read(true)
             .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(flags)
             .open(&path)
             .with_context(|| path.display().to_string())
     }

@@ -20,10 +20,11 @@ use crate::sys::{self, Mapping, PAGE};
 /// Of each shared file.
 const SIZE: u64 = 4 << 20;
 const FILES: usize = 6;
+const DIRECT_FILES: usize = 2;
 
 struct Shared {
     files: Vec<File>,
-    /// The same files, opened for direct I/O.
+    /// For direct I/O. Files of its own: where it meets the page cache, it fails.
     direct: Vec<File>,
     end: Instant,
     hog: usize,
@@ -127,7 +128,8 @@ fn punch(w: &mut Worker) -> Result<()> {
 fn drop_pages(w: &mut Worker) -> Result<()> {
     while w.goes_on() {
         if w.random.below(50) == 0 {
-            std::fs::write("/proc/sys/vm/drop_caches", "1")?;
+            // 1 for the page cache, 4 for not saying so in the log.
+            std::fs::write("/proc/sys/vm/drop_caches", "5")?;
         }
         forgive(sys::drop_cached(w.file()))?;
         thread::sleep(Duration::from_millis(w.random.below(10)));
@@ -153,15 +155,18 @@ fn direct(w: &mut Worker) -> Result<()> {
     let back_skip = back.as_ptr().align_offset(PAGE);
     while w.goes_on() {
         let (offset, len) = w.range(16);
-        let n = w.random.below(FILES as u64) as usize;
-        let file = &w.shared.direct[n];
-        if w.random.below(2) == 0 {
-            forgive(file.write_at(&data[..len], offset).map(drop))?;
-        } else {
-            forgive(
+        let action = w.random.below(16);
+        let file = &w.shared.direct[action as usize % DIRECT_FILES];
+        match action {
+            0..8 => forgive(file.write_at(&data[..len], offset).map(drop))?,
+            8..14 => forgive(
                 file.read_at(&mut back[back_skip..back_skip + len], offset)
                     .map(drop),
-            )?;
+            )?,
+            _ => {
+                forgive(file.set_len(offset))?;
+                forgive(file.set_len(SIZE))?;
+            }
         }
         thread::sleep(Duration::from_millis(w.random.below(5)));
     }
@@ -201,16 +206,17 @@ const WORK: [(&str, Work); 10] = [
 
 pub fn run(dir: &Path, time: Duration, hog: usize) -> Result<()> {
     let fs = Fs::at(dir)?;
-    let name = |n| format!("stress{n}");
-    let files: Vec<_> = (0..FILES)
-        .map(|n| fs.create(&name(n)))
-        .collect::<Result<_>>()?;
-    for file in &files {
-        file.set_len(SIZE)?;
-    }
-    let direct = (0..FILES)
-        .map(|n| fs.open_with(&name(n), libc::O_DIRECT))
-        .collect::<Result<_>>()?;
+    let files = |name, count, flags| {
+        (0..count)
+            .map(|n| {
+                let file = fs.create_with(&format!("{name}{n}"), flags)?;
+                file.set_len(SIZE)?;
+                Ok(file)
+            })
+            .collect::<Result<Vec<_>>>()
+    };
+    let direct = files("direct", DIRECT_FILES, libc::O_DIRECT)?;
+    let files = files("stress", FILES, 0)?;
     let shared = Shared {
         files,
         direct,
