@@ -141,7 +141,12 @@ kernel_keys() {
 	local series name
 	for series in patches/6.12/*/series; do
 		name=$(basename "$(dirname "$series")")
-		if [[ $name == regress ]]; then echo broken; elif [[ $name != '*' ]]; then echo "$name"; fi
+		case $name in
+		regress) echo broken ;;
+		fix) echo fixed ;;
+		'*') ;; # no series at all
+		*) echo "$name" ;;
+		esac
 	done
 }
 

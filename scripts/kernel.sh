@@ -7,6 +7,7 @@
 # Builds what is not in the cache, and prints one directory per KEY:
 #   stock   the tree as it ships
 #   broken  stock + patches/6.12/regress
+#   fixed   broken + patches/6.12/fix
 #   NAME    broken + patches/6.12/NAME (or stock + it: `# base: stock` in its series)
 # --tree prints the project's source tree (as patched as the last build left it),
 # --patches the patches that make KEY, and --pristine copies the files that these
@@ -150,8 +151,9 @@ series_dirs() { # KEY: the series that make it, in order
 	case $1 in
 	stock) ;;
 	broken) echo "$PATCHES/regress" ;;
+	fixed) printf '%s\n' "$PATCHES/regress" "$PATCHES/fix" ;;
 	*)
-		[[ -f $PATCHES/$1/series ]] || die "no kernel '$1': it is stock, broken, or one of: $(known_series)"
+		[[ -f $PATCHES/$1/series ]] || die "no kernel '$1': it is stock, broken, fixed, or one of: $(known_series)"
 		grep -qx '# base: stock' "$PATCHES/$1/series" || echo "$PATCHES/regress"
 		echo "$PATCHES/$1"
 		;;
@@ -159,7 +161,7 @@ series_dirs() { # KEY: the series that make it, in order
 }
 
 known_series() {
-	find "$PATCHES" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,,' | grep -vx regress | sort | paste -sd ' '
+	find "$PATCHES" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,,' | grep -vx -e regress -e fix | sort | paste -sd ' '
 }
 
 series_patches() { # KEY: the patch files that make it, in order
@@ -357,7 +359,7 @@ build() { # KEY DIR PATCH...
 find_source
 
 case ${1:-} in
-'') die "usage: kernel.sh KEY... (stock, broken, $(known_series))" ;;
+'') die "usage: kernel.sh KEY... (stock, broken, fixed, $(known_series))" ;;
 --tree)
 	take_build_lock
 	prepare_tree
