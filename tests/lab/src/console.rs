@@ -268,6 +268,14 @@ impl Report {
 }
 
 impl Splat {
+    /// For a table: the assertion that dumped a page, or else the line.
+    pub fn brief(&self) -> String {
+        match &self.page_dumped {
+            Some(why) => why.clone(),
+            None => self.text.trim_end_matches('!').to_string(),
+        }
+    }
+
     /// "kernel BUG at fs/ext4/inode.c:2514 in mpage_prepare_extent_to_map()".
     pub fn summary(&self) -> String {
         let mut out = self.text.trim_end_matches('!').to_string();

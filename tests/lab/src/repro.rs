@@ -274,7 +274,7 @@ fn judge(plan: &Plan, row: &Row, guest: &Guest) -> Judged {
         }
     }
     let kernel_said = match splat {
-        Some(splat) => splat.summary(),
+        Some(splat) => splat.brief(),
         None if !ran => guest.result.outcome.to_string(),
         None => "nothing".to_string(),
     };
@@ -449,7 +449,7 @@ fn heard_text(
         match counted {
             Some(n) if *n > 1 => text.push_str(&format!(" ({n} times)")),
             // Reports are rate-limited: there may have been more.
-            None if printed > 1 => text.push_str(&format!(" ({printed} reports)")),
+            None if printed > 1 => text.push_str(&format!(" ({printed})")),
             _ => {}
         }
         if let Some(splat) = splat.filter(|splat| report.when() < splat.time) {
@@ -658,7 +658,7 @@ mod tests {
         );
         assert_eq!(
             heard_text(true, want, &[good.clone(), good, other], Some(&splat), None),
-            "unreferenced (2 reports), 4.00 s before; tail of PG_writeback, 3.00 s before"
+            "unreferenced (2), 4.00 s before; tail of PG_writeback, 3.00 s before"
         );
         assert_eq!(
             heard_text(false, Heard::Nothing, &[], None, None),
