@@ -23,7 +23,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -61,17 +61,18 @@ struct Cli {
 /// When to end, whichever comes first.
 #[derive(Args)]
 struct Limits {
-    /// Rounds at most
-    #[arg(long, default_value_t = 20)]
-    rounds: u32,
+    /// Rounds at most; the default depends on the scenario
+    #[arg(long)]
+    rounds: Option<u32>,
     /// Seconds at most; a round that has begun is finished
     #[arg(long, default_value_t = 25)]
     seconds: u64,
 }
 
 impl Limits {
-    fn time(&self) -> Duration {
-        Duration::from_secs(self.seconds)
+    /// Is there to be another round after `done`, of `default` unless said otherwise?
+    fn allow(&self, done: u32, default: u32, since: Instant) -> bool {
+        done < self.rounds.unwrap_or(default) && since.elapsed() < Duration::from_secs(self.seconds)
     }
 }
 

@@ -24,8 +24,11 @@ use crate::sys::{self, PAGE};
 use crate::wakewatch::{Target, Wakewatch, Where};
 use crate::Limits;
 
+/// By default.
+const ROUNDS: u32 = 30;
+
 /// Bytes of the third file.
-const THIRD: usize = 1 << 20;
+const THIRD: usize = 2 << 20;
 
 struct Driver {
     pages: Pages,
@@ -109,7 +112,7 @@ pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64) -> Result<()> {
     let _amplify = ww.amplify(Where::AfterClear, us, &target)?;
     let start = Instant::now();
     let mut rounds = 0;
-    while rounds < limits.rounds && start.elapsed() < limits.time() {
+    while limits.allow(rounds, ROUNDS, start) {
         rounds += 1;
         driver.round(rounds)?;
     }

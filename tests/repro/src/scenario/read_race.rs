@@ -23,6 +23,9 @@ use crate::sys::{self, Mapping, PAGE};
 use crate::wakewatch::{Target, Wakewatch, Where};
 use crate::Limits;
 
+/// By default.
+const ROUNDS: u32 = 20;
+
 const READ_PAGES: u64 = 32;
 
 /// Ends the dropper when the reader ends, in whatever way.
@@ -96,7 +99,7 @@ pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64, enough: u64) ->
         let dropper = scope.spawn(|| drop_until(&shared, Duration::from_micros(us)));
         let stop = Stop(&shared.stop);
         let mut buf = [0; PAGE];
-        'rounds: while rounds < limits.rounds && start.elapsed() < limits.time() {
+        'rounds: while limits.allow(rounds, ROUNDS, start) {
             rounds += 1;
             for index in 0..READ_PAGES {
                 shared.index.store(index, Relaxed);

@@ -21,6 +21,9 @@ use crate::sys::{self, PAGE};
 use crate::wakewatch::{Target, Wakewatch, Where};
 use crate::Limits;
 
+/// By default.
+const ROUNDS: u32 = 10;
+
 const SIZE: usize = 16 << 20;
 /// Of a huge page.
 const HUGE_PAGES: u64 = 512;
@@ -147,7 +150,7 @@ pub fn run(ww: &Wakewatch, dir: &Path, shm: &Path, limits: &Limits, us: u64) -> 
     };
     let start = Instant::now();
     let (mut rounds, mut tails) = (0, 0);
-    while rounds < limits.rounds && start.elapsed() < limits.time() {
+    while limits.allow(rounds, ROUNDS, start) {
         rounds += 1;
         tails += u32::from(driver.round(rounds, ww, us)?);
     }
