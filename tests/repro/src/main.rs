@@ -116,7 +116,7 @@ enum Scenario {
         #[arg(long, default_value_t = 10_000)]
         us: u64,
         /// End after this many pages were freed in the window
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 10)]
         enough: u64,
     },
     /// Mixed writes, truncation and memory pressure, without any delay
