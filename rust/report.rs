@@ -247,48 +247,54 @@ impl Record {
     /// The report. The form is documented in README.md; tests read it.
     fn show(&self, number: u64, sink: &mut dyn Sink) {
         let rule = "==================================================================";
-        sink.line(&Line::of(format_args!("{rule}")));
-        sink.line(&self.headline());
-        sink.line(&Line::of(format_args!("")));
+        let line = &mut Line::new();
+        line.put(format_args!("{rule}"));
+        line.end(sink);
+        self.put_headline(line);
+        line.end(sink);
+        line.end(sink);
 
-        let pages = self.id.map_or(1, |id| id.pages);
-        let line = Line::of(format_args!("page "));
+        line.put(format_args!("page "));
         // SAFETY: Printed hashed.
-        let line = unsafe { line.pointer(c_str!("%p"), self.page.addr() as *const c_void) };
-        sink.line(&line.and(format_args!(
+        unsafe { line.put_pointer(c_str!("%p"), self.page.addr() as *const c_void) };
+        line.put(format_args!(
             " pfn {:#x} pages {} refcount {} mapcount {}",
             self.page.pfn(),
-            pages.max(self.holders.cache as u64),
+            self.id
+                .map_or(1, |id| id.pages)
+                .max(self.holders.cache as u64),
             self.holders.refcount,
             self.holders.mapcount
-        )));
+        ));
+        line.end(sink);
         let flags = self.flags as kernel::ffi::c_ulong;
+        line.put(format_args!("flags "));
         // SAFETY: `%pGp` takes the address of an `unsigned long`.
-        sink.line(&unsafe {
-            Line::of(format_args!("flags "))
-                .pointer(c_str!("%pGp"), core::ptr::addr_of!(flags).cast())
-        });
+        unsafe { line.put_pointer(c_str!("%pGp"), core::ptr::addr_of!(flags).cast()) };
+        line.end(sink);
         if let Verdict::Unreferenced | Verdict::NotWriteback = self.verdict {
-            sink.line(&Line::of(format_args!(
+            line.put(format_args!(
                 "references {}: cache {}, mappings {}, private {}, spare {}",
                 self.holders.refcount,
                 self.holders.cache,
                 self.holders.mapcount,
                 u32::from(self.holders.private),
                 self.holders.spare()
-            )));
+            ));
+            line.end(sink);
         }
         if let Some(id) = self.id {
-            sink.line(&Line::of(format_args!(
+            line.put(format_args!(
                 "file dev {}:{} ino {} index {}",
                 id.dev >> 20,
                 id.dev & 0xf_ffff,
                 id.ino,
                 id.index
-            )));
+            ));
+            line.end(sink);
         }
         let comm = self.comm.split(|&c| c == 0).next().unwrap_or_default();
-        sink.line(&Line::of(format_args!(
+        line.put(format_args!(
             "report {} at {}.{:06} on CPU {} in {}, task {} pid {}",
             number,
             self.when_ns / 1_000_000_000,
@@ -302,34 +308,38 @@ impl Record {
             },
             core::str::from_utf8(comm).unwrap_or("?"),
             self.pid
-        )));
-        sink.line(&Line::of(format_args!("stack:")));
+        ));
+        line.end(sink);
+        line.put(format_args!("stack:"));
+        line.end(sink);
         for &addr in self.callers() {
-            let line = Line::of(format_args!(" "));
+            line.put(format_args!(" "));
             // SAFETY: Printed as a symbol.
-            sink.line(&unsafe { line.pointer(c_str!("%pS"), addr as *const c_void) });
+            unsafe { line.put_pointer(c_str!("%pS"), addr as *const c_void) };
+            line.end(sink);
         }
-        sink.line(&Line::of(format_args!("{rule}")));
+        line.put(format_args!("{rule}"));
+        line.end(sink);
     }
 
     /// `BUG: wakewatch: tail wake of PG_writeback in ext4_finish_bio`.
-    fn headline(&self) -> Line {
-        let line = Line::of(format_args!("BUG: wakewatch: {} ", self.verdict.name()));
-        let line = match self.site {
-            Site::EndOfWriteback => line.and(format_args!("end of writeback")),
-            Site::AfterClear => line.and(format_args!("wake of PG_writeback")),
+    fn put_headline(&self, line: &mut Line) {
+        // First, because the line serves to look at names.
+        let blamed = self.blamed(line);
+        line.put(format_args!("BUG: wakewatch: {} ", self.verdict.name()));
+        match self.site {
+            Site::EndOfWriteback => line.put(format_args!("end of writeback")),
+            Site::AfterClear => line.put(format_args!("wake of PG_writeback")),
             Site::Wake(bit) => match bit {
-                bindings::pageflags_PG_locked => line.and(format_args!("wake of PG_locked")),
-                bindings::pageflags_PG_writeback => line.and(format_args!("wake of PG_writeback")),
-                bindings::pageflags_PG_private_2 => line.and(format_args!("wake of PG_private_2")),
-                bit => line.and(format_args!("wake of flag {bit}")),
+                bindings::pageflags_PG_locked => line.put(format_args!("wake of PG_locked")),
+                bindings::pageflags_PG_writeback => line.put(format_args!("wake of PG_writeback")),
+                bindings::pageflags_PG_private_2 => line.put(format_args!("wake of PG_private_2")),
+                bit => line.put(format_args!("wake of flag {bit}")),
             },
-        };
-        // SAFETY: Printed as a symbol.
-        unsafe {
-            line.and(format_args!(" in "))
-                .pointer(c_str!("%ps"), self.blamed() as *const c_void)
         }
+        line.put(format_args!(" in "));
+        // SAFETY: Printed as a symbol.
+        unsafe { line.put_pointer(c_str!("%ps"), blamed as *const c_void) };
     }
 
     /// The stack without the probe's own part.
@@ -342,8 +352,9 @@ impl Record {
         &stack[first..]
     }
 
-    /// The first caller that is not itself a part of ending writeback or of waking.
-    fn blamed(&self) -> usize {
+    /// The first caller that is not itself a part of ending writeback or of waking. Leaves
+    /// `scratch` empty.
+    fn blamed(&self, scratch: &mut Line) -> usize {
         const PLUMBING: [&[u8]; 8] = [
             b"__folio_end_writeback",
             b"folio_end_writeback",
@@ -355,17 +366,16 @@ impl Record {
             b"unlock_page",
         ];
         let callers = self.callers();
-        callers
-            .iter()
-            .copied()
-            .find(|&addr| {
-                // SAFETY: Printed as a symbol.
-                let name = unsafe {
-                    Line::of(format_args!("")).pointer(c_str!("%ps"), addr as *const c_void)
-                };
-                !PLUMBING.contains(&name.as_bytes())
-            })
-            .or(callers.first().copied())
-            .unwrap_or(0)
+        for &addr in callers {
+            scratch.clear();
+            // SAFETY: Printed as a symbol.
+            unsafe { scratch.put_pointer(c_str!("%ps"), addr as *const c_void) };
+            let plumbing = PLUMBING.contains(&scratch.as_bytes());
+            scratch.clear();
+            if !plumbing {
+                return addr;
+            }
+        }
+        callers.first().copied().unwrap_or(0)
     }
 }

@@ -3,7 +3,7 @@
 //! Lines of text, for the kernel log or for a file in debugfs, without an allocation.
 
 use crate::bindings;
-use core::fmt;
+use core::{ffi::c_void, fmt};
 use kernel::prelude::*;
 
 /// Where lines go.
@@ -19,27 +19,35 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// A line of `text`.
-    pub(crate) fn of(text: fmt::Arguments<'_>) -> Self {
-        let mut line = Self {
+    /// An empty line.
+    pub(crate) fn new() -> Self {
+        Self {
             bytes: [0; 320],
             len: 0,
-        };
-        // Cutting off is not an error.
-        let _ = fmt::write(&mut line, text);
+        }
+    }
+
+    /// A line of `text`.
+    pub(crate) fn of(text: fmt::Arguments<'_>) -> Self {
+        let mut line = Self::new();
+        line.put(text);
         line
+    }
+
+    /// Appends `text`.
+    pub(crate) fn put(&mut self, text: fmt::Arguments<'_>) {
+        // Cutting off is not an error.
+        let _ = fmt::write(self, text);
     }
 
     /// Appends a pointer or what it stands for in one of `vsprintf()`'s extended forms: `%p`
     /// (hashed), `%pS`, `%ps` (symbol), `%pGp` (flags).
     ///
-    /// `value` must be what that form takes: an address that is printed, or, for `%pGp`, the
-    /// address of an `unsigned long`.
-    ///
     /// # Safety
     ///
-    /// As said; see Documentation/core-api/printk-formats.rst.
-    pub(crate) unsafe fn pointer(mut self, format: &CStr, value: *const core::ffi::c_void) -> Self {
+    /// `value` must be what that form takes: an address that is only printed, or, for `%pGp`, the
+    /// address of an `unsigned long`. See Documentation/core-api/printk-formats.rst.
+    pub(crate) unsafe fn put_pointer(&mut self, format: &CStr, value: *const c_void) {
         let room = &mut self.bytes[self.len..];
         // SAFETY: `room` is that large, and its last byte stays for the NUL. `format` takes one
         // pointer, by the safety requirements.
@@ -52,13 +60,19 @@ impl Line {
             )
         };
         self.len += written as usize;
-        self
     }
 
-    /// Appends `text`.
-    pub(crate) fn and(mut self, text: fmt::Arguments<'_>) -> Self {
-        let _ = fmt::write(&mut self, text);
-        self
+    /// Writes the line, and empties it for the next one: a report is printed with one line's worth
+    /// of stack, which in a panic may be scarce.
+    pub(crate) fn end(&mut self, sink: &mut dyn Sink) {
+        sink.line(self);
+        self.clear();
+    }
+
+    /// Empties it.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.bytes[0] = 0;
     }
 
     /// The line so far.

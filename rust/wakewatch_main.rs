@@ -46,7 +46,7 @@ impl kernel::Module for WakeWatch {
         let (reporter, running) = report::Reporter::start(stats.clone(), params.report_limit)?;
         let shared = Arc::new(
             probes::Shared {
-                detecting: AtomicBool::new(true),
+                detecting: AtomicBool::new(params.enable),
                 stats: stats.clone(),
                 amplify: Arc::new(amplify::Amplify::new(stats), GFP_KERNEL)?,
                 reporter,
