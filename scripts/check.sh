@@ -128,7 +128,7 @@ check_module_lints() {
 		cat "$SCRATCH/log"
 		return 1
 	}
-	! grep -A 12 '^warning' "$SCRATCH/log"
+	! grep -A 1 '^warning' "$SCRATCH/log"
 }
 
 # ---------------------------------------------------------------- patches
@@ -185,9 +185,12 @@ check_applies() { # KEY
 check_checkpatch() { # PATCH
 	local tree
 	tree=$(scripts/kernel.sh --tree)
+	# Not from the clone: where there is a .git, checkpatch takes a committed patch
+	# for a source file.
+	cd "$tree"
 	# MISSING_SIGN_OFF: a person signs a patch off when sending it, and nobody
 	# has yet. UNKNOWN_COMMIT_ID: the source package has no history to look in.
-	perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID -- "$1"
+	perl scripts/checkpatch.pl --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID -- "$WW_ROOT/$1"
 }
 
 # ---------------------------------------------------------------- the list

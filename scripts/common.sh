@@ -107,21 +107,24 @@ tool_versions() {
 sha() { sha256sum | cut -c1-12; }
 
 # Nothing half-made may count after Ctrl-C: things are made in a directory from
-# scratch_dir, which goes away with the script, and moved to their name at the end.
-WW_SCRATCH=()
-scratch_dir() { # sets SCRATCH; not in $(...), where the list would be lost
-	mkdir -p "$WW_CACHE/tmp"
-	SCRATCH=$(mktemp -d "$WW_CACHE/tmp/${0##*/}.XXXXXX")
-	WW_SCRATCH+=("$SCRATCH")
+# scratch_dir, and moved to their name at the end. All of a script's, and of its
+# subshells, are in one that carries its process id and goes away with it.
+WW_SCRATCH=$WW_CACHE/tmp/${0##*/}.$$
+scratch_dir() { # sets SCRATCH
+	local old
+	if [[ ! -d $WW_SCRATCH ]]; then
+		for old in "$WW_CACHE"/tmp/*; do # of scripts that were killed
+			[[ ! -d $old || -d /proc/${old##*.} ]] || rm -rf "$old"
+		done
+		mkdir -p "$WW_SCRATCH"
+	fi
+	SCRATCH=$(mktemp -d "$WW_SCRATCH/XXXXXX")
 }
 
 # publish TEMP NAME: NAME appears whole or not at all.
 publish() {
 	mkdir -p "$(dirname "$2")"
-	if [[ -e $2 ]]; then
-		mv "$2" "$1.old"
-		WW_SCRATCH+=("$1.old")
-	fi
+	[[ ! -e $2 ]] || mv "$2" "$1.old"
 	mv -T "$1" "$2"
 }
 
@@ -151,11 +154,13 @@ WW_JOBS=() # process groups to end when this script ends
 cleanup() {
 	local status=$? group
 	trap '' INT TERM HUP
+	# Ends the line that run_logged was updating.
+	((${#WW_JOBS[@]} == 0)) || [[ ! -t 2 ]] || echo >&2
 	for group in "${WW_JOBS[@]}"; do
 		kill -TERM -- "-$group" 2>/dev/null || true
 	done
 	wait 2>/dev/null || true
-	((${#WW_SCRATCH[@]} == 0)) || rm -rf "${WW_SCRATCH[@]}"
+	rm -rf "$WW_SCRATCH"
 	exit "$status"
 }
 trap cleanup EXIT

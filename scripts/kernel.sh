@@ -116,7 +116,6 @@ unpack_tarball() {
 # copied: a file that differs gets the time of now, which is what make looks at.
 sync_tree() {
 	local list=$SRC/files
-	unpatch
 	source_files | tr '\0' '\n' | LC_ALL=C sort -u >"$list.new"
 	if [[ -e $list ]]; then
 		LC_ALL=C comm -23 "$list" "$list.new" | (cd "$TREE" && tr '\n' '\0' | xargs -0 -r rm -f --)
@@ -132,6 +131,7 @@ prepare_tree() {
 		[[ $(cat "$SRC/id" 2>/dev/null) != "$SOURCE_ID" ]] || return 0
 		mkdir -p "$TREE"
 		rm -f "$SRC/id"
+		unpatch
 		run_logged "copy of $SOURCE" "$WW_CACHE/logs/source.log" sync_tree
 		# A tree that changed while it was copied has no identity yet.
 		[[ $(tree_id) == "$SOURCE_ID" ]] || die "LINUX=$LINUX changed while it was copied; run again"
@@ -281,9 +281,16 @@ apply() {
 # ---------------------------------------------------------------- the build
 
 configure() { # what survives of the fragments is checked, line by line
-	local line name lost='' before
-	before=$SRC/config.before
-	rm -f "$before"
+	local line name lost='' before=$SRC/config.before key
+	# A minute of stock, broken and fixed would go into configuring the same thrice.
+	key=$({
+		printf '%s\n' "$SOURCE_ID" "$tools" "${KERNEL_MAKE_FLAGS[@]}"
+		cat "${FRAGMENTS[@]}"
+		# A patch may add options.
+		remembered | while read -r name; do [[ $name != *Kconfig* ]] || sha256sum <"$TREE/$name"; done
+	} | sha)
+	if [[ -e $TREE/.config && $(cat "$SRC/config.key" 2>/dev/null) == "$key $(sha <"$TREE/.config")" ]]; then return; fi
+	rm -f "$before" "$SRC/config.key"
 	[[ ! -e $TREE/.config ]] || cp -p "$TREE/.config" "$before"
 	kernel_make "$TREE" tinyconfig
 	(cd "$TREE" && env -i PATH="$PATH" LC_ALL=C scripts/kconfig/merge_config.sh -m .config "${FRAGMENTS[@]}")
@@ -303,6 +310,7 @@ configure() { # what survives of the fragments is checked, line by line
 		echo "these options of ${FRAGMENTS[*]##*/} did not survive make olddefconfig:$lost"
 		return 1
 	}
+	echo "$key $(sha <"$TREE/.config")" >"$SRC/config.key"
 }
 
 # wanted_options: the last word on each option, as CONFIG_X=value or CONFIG_X=n.
