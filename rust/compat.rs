@@ -14,6 +14,19 @@ pub(crate) fn c_bytes(s: &CStr) -> &[u8] {
     s.as_bytes()
 }
 
+/// An `unsigned long`. The first 6.12.y have it as `u64`, later ones as `usize`.
+#[allow(clippy::unnecessary_cast)]
+#[inline(always)]
+pub(crate) const fn word(long: kernel::ffi::c_ulong) -> usize {
+    long as usize
+}
+
+/// A `char`. The first 6.12.y have it as `i8`, later ones as `u8`.
+#[allow(clippy::unnecessary_cast)]
+pub(crate) const fn byte(char: kernel::ffi::c_char) -> u8 {
+    char as u8
+}
+
 /// `page->flags`.
 ///
 /// # Safety
@@ -23,7 +36,7 @@ pub(crate) fn c_bytes(s: &CStr) -> &[u8] {
 #[inline(always)]
 pub(crate) unsafe fn page_flags(page: *const bindings::page) -> usize {
     // SAFETY: By the safety requirements the word can be read.
-    unsafe { core::ptr::addr_of!((*page).flags).read_volatile() as usize }
+    word(unsafe { core::ptr::addr_of!((*page).flags).read_volatile() })
 }
 
 /// `page->compound_head`.
@@ -34,10 +47,9 @@ pub(crate) unsafe fn page_flags(page: *const bindings::page) -> usize {
 #[inline(always)]
 pub(crate) unsafe fn page_compound_head(page: *const bindings::page) -> usize {
     // SAFETY: By the safety requirements the word can be read.
-    unsafe {
+    word(unsafe {
         core::ptr::addr_of!((*page).__bindgen_anon_1.__bindgen_anon_3.compound_head).read_volatile()
-            as usize
-    }
+    })
 }
 
 /// `page->_refcount`.

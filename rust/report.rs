@@ -7,7 +7,7 @@
 //! broken kernel the next instruction may be a `BUG`), a panic notifier prints what is left.
 
 use crate::{
-    bindings,
+    bindings, compat,
     detect::{
         amplify::PageId,
         limit::Limiter,
@@ -161,7 +161,7 @@ impl Reporter {
                 // SAFETY: As above.
                 context: unsafe { bindings::ww_context() },
                 pid,
-                comm: comm.map(|c| c as u8),
+                comm: comm.map(compat::byte),
                 probe_ip,
                 depth: 0,
                 stack: [0; DEPTH],

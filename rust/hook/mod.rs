@@ -11,7 +11,7 @@ pub(crate) mod kprobe;
 pub(crate) mod return_probe;
 pub(crate) mod tracepoint;
 
-use crate::bindings;
+use crate::{bindings, compat};
 use kernel::prelude::*;
 
 /// The registers at a probe, which hold a function's arguments at its entry.
@@ -28,17 +28,17 @@ impl Regs {
 
     /// The instruction pointer: near the function's entry, or where a return goes to.
     pub(crate) fn ip(&self) -> usize {
-        self.0.ip as usize
+        compat::word(self.0.ip)
     }
 
     /// The first argument. Valid at a function's entry only.
     pub(crate) fn arg0(&self) -> usize {
-        self.0.di as usize
+        compat::word(self.0.di)
     }
 
     /// The second argument. Valid at a function's entry only.
     pub(crate) fn arg1(&self) -> usize {
-        self.0.si as usize
+        compat::word(self.0.si)
     }
 }
 
@@ -63,6 +63,6 @@ struct Name<'a>(&'a CStr);
 
 impl core::fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(core::str::from_utf8(crate::compat::c_bytes(self.0)).unwrap_or("(not text)"))
+        f.write_str(core::str::from_utf8(compat::c_bytes(self.0)).unwrap_or("(not text)"))
     }
 }

@@ -97,8 +97,11 @@ fn find(name: &CStr) -> Option<NonNull<bindings::tracepoint>> {
         found: Option<NonNull<bindings::tracepoint>>,
     }
 
+    /// # Safety
+    ///
+    /// `tp` must be a tracepoint and `search` a `Search`, as `find` passes it.
     unsafe extern "C" fn visit(tp: *mut bindings::tracepoint, search: *mut kernel::ffi::c_void) {
-        // SAFETY: `search` is the `Search` that `find` has passed.
+        // SAFETY: By the safety requirements.
         let search = unsafe { &mut *search.cast::<Search<'_>>() };
         // SAFETY: Every tracepoint has a name, a C string.
         if compat::c_bytes(unsafe { CStr::from_char_ptr((*tp).name) })

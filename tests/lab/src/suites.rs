@@ -106,6 +106,12 @@ pub fn verb(lab: &Lab, only: Option<&str>) -> Result<bool> {
     )?;
     fs::write(run.dir.join("junit.xml"), junit(&done))?;
     println!("# results: {}", run.dir.display());
+    // Here and not by make: the line with the counts is to be the last one.
+    let cache = Command::new("/bin/bash")
+        .arg(lab.root.join("scripts/cache.sh"))
+        .output()
+        .context("scripts/cache.sh does not start")?;
+    print!("# {}", String::from_utf8_lossy(&cache.stdout));
     println!("{sum}");
     Ok(sum.failed == 0 && sum.passed > 0)
 }
