@@ -8,6 +8,7 @@
 # kernel: fixed
 # memory: 512M
 # timeout: 60
+# expect: VM_WARN_ON_ONCE_FOLIO(folio_was_freed(folio))
 
 # Functions are run by check().
 # shellcheck disable=SC2317

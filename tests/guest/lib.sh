@@ -8,6 +8,7 @@
 #   # memory: 2G             of the guest
 #   # timeout: 60            seconds for the script, boot not counted
 #   # append: oops=panic     more kernel parameters
+#   # expect: VM_WARN_ON(x)  part of a kernel finding that the script provokes and checks
 #
 # then sources this file, calls plan() and after it ok(), not_ok() and skip_test(),
 # and ends with `finish`. Results are KTAP on stdout; the exit status is 0, 1 or 4

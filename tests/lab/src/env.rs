@@ -163,6 +163,8 @@ pub struct Needs {
     pub memory: Option<String>,
     pub timeout: Option<u64>,
     pub append: Vec<String>,
+    /// Parts of kernel findings that the script provokes, and checks for itself.
+    pub expect: Vec<String>,
 }
 
 impl Needs {
@@ -196,6 +198,7 @@ impl Needs {
                 "append" => needs
                     .append
                     .extend(value.split_whitespace().map(str::to_string)),
+                "expect" => needs.expect.push(value.to_string()),
                 _ => {}
             }
         }
@@ -223,6 +226,7 @@ impl Needs {
                     sum.append.push(word.clone());
                 }
             }
+            sum.expect.extend(needs.expect.iter().cloned());
         }
         sum
     }
@@ -271,12 +275,13 @@ mod tests {
 
     #[test]
     fn needs() {
-        let text = "#!/bin/bash\n# SPDX-License-Identifier: GPL-2.0\n#\n# Text: more.\n# kernel: broken\n# memory: 2G\n# timeout: 60 (seconds)\n# append: oops=panic quiet\n\nplan 1\n# memory: 9G\n";
+        let text = "#!/bin/bash\n# SPDX-License-Identifier: GPL-2.0\n#\n# Text: more.\n# kernel: broken\n# memory: 2G\n# timeout: 60 (seconds)\n# append: oops=panic quiet\n# expect: WARN: (x)\n\nplan 1\n# memory: 9G\n";
         let needs = Needs::parse(text).unwrap();
         assert_eq!(needs.kernel.as_deref(), Some("broken"));
         assert_eq!(needs.memory.as_deref(), Some("2G"));
         assert_eq!(needs.timeout, Some(60));
         assert_eq!(needs.append, ["oops=panic", "quiet"]);
+        assert_eq!(needs.expect, ["WARN: (x)"]);
         assert!(Needs::parse("# memory: lots\n").is_err());
         assert!(Needs::parse("# timeout: soon\n").is_err());
         let small = Needs::parse("# memory: 512M\n").unwrap();

@@ -40,6 +40,8 @@ pub struct Boot {
     /// Seconds from there to the start of the script.
     pub boot_limit: u64,
     pub append: Vec<String>,
+    /// Kernel findings that are no failure.
+    pub expect: Vec<String>,
     pub env: Vec<(String, String)>,
     /// The script and its arguments.
     pub argv: Vec<String>,
@@ -77,6 +79,7 @@ impl Boot {
             first_line: FIRST_LINE,
             boot_limit: BOOT,
             append: needs.append.clone(),
+            expect: needs.expect.clone(),
             env,
             argv,
         })
@@ -212,7 +215,7 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
             continue;
         }
         let tests = ktap::parse(console.results());
-        let (outcome, why) = classify(&console, &tests, limit);
+        let (outcome, why) = classify(&console, &tests, limit, &boot.expect);
         let tests = settle(outcome, &why, tests);
         let splats = console.splats(console.all());
         let splat = crate::console::chief_splat(&splats);
