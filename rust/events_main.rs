@@ -81,7 +81,7 @@ impl kernel::Module for Events {
 
         // Private data is a holder; with nothing else there, the one reference is its.
         flags.store(
-            own_flags | WRITEBACK | 1 << bindings::pageflags_PG_private,
+            own_flags | WRITEBACK | (1 << bindings::pageflags_PG_private),
             Relaxed,
         );
         // SAFETY: As above.

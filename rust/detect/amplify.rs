@@ -236,5 +236,5 @@ fn parse_dev(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once(':')?;
     let major = number(major, 0, 0xfff)? as u32;
     let minor = number(minor, 0, 0xf_ffff)? as u32;
-    Some(major << 20 | minor)
+    Some((major << 20) | minor)
 }

@@ -39,7 +39,7 @@ impl Limiter {
         // A lost race means that another CPU's event took this place: ask no further, a
         // handler does not loop. The event counts as suppressed.
         self.second_and_count
-            .compare_exchange(old, second << 32 | (count + 1), Relaxed, Relaxed)
+            .compare_exchange(old, (second << 32) | (count + 1), Relaxed, Relaxed)
             .is_ok()
     }
 }

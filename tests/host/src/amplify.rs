@@ -14,7 +14,7 @@ fn the_whole_language() {
         Ok(Some(Spec {
             place: Place::AfterClear,
             us: 60_000,
-            dev: Some(7 << 20 | 1),
+            dev: Some((7 << 20) | 1),
             ino: Some(12),
             index: Some(3),
             every: 2,
@@ -99,7 +99,7 @@ fn a_page_is_meant_or_not() {
     assert!(!spec.wants(
         Bit::Locked,
         Some(PageId {
-            dev: 7 << 20 | 1,
+            dev: (7 << 20) | 1,
             ..page
         })
     ));

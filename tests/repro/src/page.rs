@@ -20,7 +20,7 @@ pub struct Flags(u64);
 
 impl Flags {
     fn has(self, bit: u32) -> bool {
-        self.0 & 1 << bit != 0
+        self.0 & (1 << bit) != 0
     }
 
     pub fn writeback(self) -> bool {
@@ -91,7 +91,7 @@ impl Pages {
             .map(|entry| {
                 let entry = u64::from_ne_bytes(entry.try_into()?);
                 let pfn = entry & ((1 << 55) - 1);
-                if entry & 1 << 63 == 0 || pfn == 0 {
+                if entry & (1 << 63) == 0 || pfn == 0 {
                     bail!("/proc/self/pagemap does not tell the page's number: not root?");
                 }
                 Ok(Pfn(pfn))
