@@ -48,11 +48,16 @@ export LIBCLANG_PATH=/usr/lib/llvm-$WW_LLVM/lib
 # become variables of a kernel's make.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
 
+# Compares versions; none found is not enough.
+at_least() { # WANTED FOUND
+	[[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
+}
+
 # bindgen_usable PROGRAM: kernels since 6.12 are built with 0.65 or later.
 bindgen_usable() {
 	local v
 	v=$("$1" --version 2>/dev/null | sed -n 's/^bindgen \([0-9.]*\).*/\1/p') || return 1
-	[[ -n $v && $(printf '%s\n' 0.65.1 "$v" | sort -V | head -n 1) == 0.65.1 ]]
+	at_least 0.65.1 "$v"
 }
 
 find_bindgen() {

@@ -39,10 +39,6 @@ check_kdir() {
 	[[ -e $KDIR/Module.symvers ]] || die "$KDIR ($release) has no Module.symvers; build that kernel's modules (make modules)"
 }
 
-at_least() { # WANTED FOUND
-	[[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
-}
-
 # Sets KERNEL_MAKE_FLAGS: the compilers that KDIR was built with. Crates compiled
 # by another rustc cannot be read, so that one is checked here.
 choose_tools() {

@@ -84,10 +84,6 @@ qemu_version() {
 	qemu-system-x86_64 --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p'
 }
 
-at_least() { # WANTED FOUND
-	[[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
-}
-
 distribution() { # prints the code name
 	local ID='' VERSION_CODENAME='' PRETTY_NAME='this system'
 	# shellcheck source=/dev/null
