@@ -16,6 +16,7 @@
 #include <linux/seq_file.h>
 #include <linux/stacktrace.h>
 #include <linux/tracepoint.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 /* helpers.c */
@@ -28,13 +29,21 @@ unsigned long ww_page_to_pfn(const struct page *page);
 u64 ww_local_clock(void);
 unsigned int ww_smp_processor_id(void);
 unsigned int ww_context(void);
+u64 ww_context_id(void);
+unsigned long ww_caller_offset(struct pt_regs *regs);
+int ww_stack_depot_prepare(void);
+u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr);
+unsigned int ww_stack_depot_fetch(u32 handle, unsigned long **entries);
 void *ww_alloc_percpu(size_t size, size_t align);
 void *ww_this_cpu_ptr(void *percpu);
 void *ww_per_cpu_ptr(void *percpu, unsigned int cpu);
 bool ww_cpu_possible(unsigned int cpu);
 void ww_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *));
-void ww_init_work(struct work_struct *work, void (*func)(struct work_struct *));
-void ww_schedule_work(struct work_struct *work);
+void ww_init_delayed_work(struct delayed_work *work, void (*func)(struct work_struct *));
+void ww_schedule_delayed_work(struct delayed_work *work, unsigned int ms);
+void ww_taint(void);
+struct folio *ww_waiter_folio(struct wait_queue_entry *wait, int *bit_nr);
+u64 ww_last_ran(const struct task_struct *task);
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance);
 void ww_tracepoint_synchronize_unregister(void);
 
@@ -43,10 +52,30 @@ void ww_tracepoint_synchronize_unregister(void);
 #define WW_CONTEXT_HARDIRQ	2
 #define WW_CONTEXT_NMI		3
 
+#define WW_WQ_FLAG_EXCLUSIVE	0x01	/* WQ_FLAG_EXCLUSIVE; helpers.c holds it to that */
+
+/* trace.c */
+void ww_trace_wake_leak(unsigned int verdict, unsigned long pfn, unsigned int bit,
+			int refcount, u64 since_clear_ns, unsigned long caller);
+void ww_trace_end_unreferenced(unsigned long pfn, int refcount, int spare,
+			       unsigned long caller);
+void ww_trace_window(unsigned long pfn, unsigned int bit, u64 length_ns,
+		     unsigned long caller);
+
 /* params.c */
 extern bool ww_param_enable;
 extern char *ww_param_amplify;
+extern bool ww_param_writeback;
+extern bool ww_param_end_read;
+extern bool ww_param_private_2;
+extern bool ww_param_unlock;
+extern bool ww_param_marks;
+extern bool ww_param_start;
+extern bool ww_param_victims;
+extern bool ww_param_audit_read;
+extern unsigned int ww_param_sample;
 extern unsigned int ww_param_report_limit;
+extern bool ww_param_panic_on_report;
 extern char *ww_param_end_symbol;
 extern char *ww_param_wake_symbol;
 

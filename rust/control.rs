@@ -4,15 +4,20 @@
 
 use crate::{
     amplify::{Amplify, FreeWatch},
-    detect::amplify::{Place, Spec},
+    detect::{
+        amplify::{Place, Spec},
+        callers::Function,
+        config::Config,
+    },
     hook::{kprobe, return_probe, tracepoint},
-    probes::{AfterClear, EndOfWriteback, Shared, Wake},
+    probes::{AfterClear, EndOfBit, EndOfWriteback, Shared, Start, Victim, Wake},
     stats::Counter,
     text::{Line, Sink},
+    windows::{MarkAllocated, MarkFreed},
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::{
-    new_mutex,
+    c_str, new_mutex,
     prelude::*,
     sync::{Arc, Mutex},
 };
@@ -35,40 +40,134 @@ pub(crate) struct Control {
     probes: Mutex<Probes>,
 }
 
-/// What is registered.
+/// A registered kprobe that can be switched off.
+struct Probe<T: kprobe::Handler> {
+    registration: Pin<KBox<kprobe::Registration<T>>>,
+    armed: bool,
+}
+
+impl<T: kprobe::Handler> Probe<T> {
+    fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
+        Ok(Self {
+            registration: kprobe::Registration::new(symbol, handler)?,
+            armed: true,
+        })
+    }
+
+    /// Switches it on or off. One that is off costs nothing.
+    fn arm(&mut self, armed: bool) -> Result {
+        if self.armed != armed {
+            self.registration.arm(armed)?;
+            self.armed = armed;
+        }
+        Ok(())
+    }
+
+    fn missed(&self) -> u64 {
+        self.registration.missed()
+    }
+}
+
+/// A probe of a function that this kernel may not have.
+struct Optional<T: kprobe::Handler>(Option<Probe<T>>);
+
+impl<T: kprobe::Handler> Optional<T> {
+    /// Where there is no such function, that has been explained, and the probe is never on.
+    fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
+        match Probe::new(symbol, handler) {
+            Ok(probe) => Ok(Self(Some(probe))),
+            Err(err) if err == ENOENT || err == EINVAL => Ok(Self(None)),
+            Err(err) => Err(err),
+        }
+    }
+
+    fn arm(&mut self, armed: bool) -> Result {
+        match &mut self.0 {
+            Some(probe) => probe.arm(armed),
+            None => Ok(()),
+        }
+    }
+
+    fn missed(&self) -> u64 {
+        self.0.as_ref().map_or(0, Probe::missed)
+    }
+}
+
+/// What is registered. Dropped in this order: who looks at the other probes' counters goes first.
 struct Probes {
-    end: Pin<KBox<kprobe::Registration<EndOfWriteback>>>,
-    wake: Pin<KBox<kprobe::Registration<Wake>>>,
+    victim: Optional<Victim>,
+    wake: Probe<Wake>,
+    start: Optional<Start>,
+    end: Probe<EndOfWriteback>,
+    end_read: Optional<EndOfBit>,
+    private_2: Optional<EndOfBit>,
+    unlock: Optional<EndOfBit>,
+    /// Both, while detection is on and they are asked for.
+    marks: Option<(
+        tracepoint::Registration<MarkFreed>,
+        tracepoint::Registration<MarkAllocated>,
+    )>,
     /// Only while a delay is asked for after the clear.
     after_clear: Option<Pin<KBox<return_probe::Registration<AfterClear>>>>,
     /// Only while a delay is asked for.
     free_watch: Option<tracepoint::Registration<FreeWatch>>,
     spec: Option<Spec>,
-    end_armed: bool,
-    wake_armed: bool,
+    config: Config,
     /// What return probes that are gone have missed.
     missed_return: u64,
 }
 
 impl Control {
-    /// Registers the probes. On an error, which is explained in the kernel log, none stays.
-    pub(crate) fn new(shared: Arc<Shared>, symbols: Symbols) -> Result<Arc<Self>> {
-        let end = kprobe::Registration::new(symbols.end, EndOfWriteback(shared.clone()))?;
-        let wake = kprobe::Registration::new(symbols.wake, Wake(shared.clone()))?;
+    /// Registers the probes, all of them off. On an error, which is explained in the kernel log,
+    /// none stays.
+    pub(crate) fn new(shared: Arc<Shared>, symbols: Symbols, config: Config) -> Result<Arc<Self>> {
+        let end_of = |function| EndOfBit {
+            shared: shared.clone(),
+            function,
+        };
+        let mut probes = Probes {
+            end: Probe::new(symbols.end, EndOfWriteback(shared.clone()))?,
+            wake: Probe::new(symbols.wake, Wake(shared.clone()))?,
+            start: Optional::new(c_str!("__folio_start_writeback"), Start(shared.clone()))?,
+            end_read: Optional::new(c_str!("folio_end_read"), end_of(Function::EndRead))?,
+            private_2: Optional::new(c_str!("folio_end_private_2"), end_of(Function::Private2))?,
+            unlock: Optional::new(c_str!("folio_unlock"), end_of(Function::Unlock))?,
+            victim: Optional::new(c_str!("wake_page_function"), Victim(shared.clone()))?,
+            marks: None,
+            after_clear: None,
+            free_watch: None,
+            spec: None,
+            config,
+            missed_return: 0,
+        };
+        // What this kernel has no function for is off, and says so.
+        let config = &mut probes.config;
+        config.end_read &= probes.end_read.0.is_some();
+        config.audit_read &= probes.end_read.0.is_some();
+        config.private_2 &= probes.private_2.0.is_some();
+        config.unlock &= probes.unlock.0.is_some();
+        config.start &= probes.start.0.is_some();
+        config.victims &= probes.victim.0.is_some();
+        let knobs = &shared.knobs;
+        knobs.set_missed(
+            Function::EndWriteback,
+            probes.end.registration.missed_counter(),
+        );
+        for (function, probe) in [
+            (Function::EndRead, &probes.end_read),
+            (Function::Private2, &probes.private_2),
+            (Function::Unlock, &probes.unlock),
+        ] {
+            if let Some(probe) = &probe.0 {
+                knobs.set_missed(function, probe.registration.missed_counter());
+            }
+        }
+        probes.arm(&shared, false)?;
         Arc::pin_init(
             pin_init!(Self {
                 shared,
                 symbols,
-                probes <- new_mutex!(Probes {
-                    end,
-                    wake,
-                    after_clear: None,
-                    free_watch: None,
-                    spec: None,
-                    end_armed: true,
-                    wake_armed: true,
-                    missed_return: 0,
-                }),
+                probes <- new_mutex!(probes),
             }),
             GFP_KERNEL,
         )
@@ -83,7 +182,50 @@ impl Control {
     pub(crate) fn detect(&self, on: bool) -> Result {
         let mut probes = self.probes.lock();
         self.shared.detecting.store(on, Relaxed);
-        probes.arm(on)
+        probes.arm(&self.shared, on)
+    }
+
+    /// The knobs.
+    pub(crate) fn config(&self) -> Config {
+        self.probes.lock().config
+    }
+
+    /// Changes knobs: `change` makes the new ones out of the old ones.
+    ///
+    /// # Errors
+    ///
+    /// Those of `change`, and `ENOENT` for a probe that this kernel has no function for; explained in
+    /// the kernel log. Then all is as before.
+    pub(crate) fn configure(&self, change: impl FnOnce(Config) -> Result<Config>) -> Result {
+        let mut probes = self.probes.lock();
+        let before = probes.config;
+        let config = change(before)?;
+        probes.check(&config)?;
+        probes.config = config;
+        let armed = probes.arm(&self.shared, self.detecting());
+        if armed.is_err() {
+            probes.config = before;
+            // Going back can't need more than there was.
+            let _ = probes.arm(&self.shared, self.detecting());
+        }
+        armed
+    }
+
+    /// Forgets what was counted and found.
+    pub(crate) fn reset(&self) {
+        self.shared.stats.reset();
+        self.shared.callers.reset();
+        self.shared.windows.clear();
+        self.shared.reporter.forget();
+    }
+
+    /// The `windows` file: lengths by call site, then what is in the table.
+    pub(crate) fn show_windows(&self, sink: &mut dyn Sink) {
+        self.shared.callers.show_lengths(sink);
+        let (open, freed, room) = self.shared.windows.occupancy();
+        sink.line(&Line::of(format_args!(
+            "table open={open} freed={freed} room={room}"
+        )));
     }
 
     /// The delay that is asked for.
@@ -124,7 +266,7 @@ impl Control {
         }
 
         probes.spec = spec;
-        probes.arm(self.detecting())?;
+        probes.arm(&self.shared, self.detecting())?;
         // SAFETY: Under the lock.
         unsafe { amplify.set(spec) };
         Ok(())
@@ -145,6 +287,11 @@ impl Control {
         for (name, value) in [
             ("missed_end_writeback", probes.end.missed()),
             ("missed_wake", probes.wake.missed()),
+            ("missed_end_read", probes.end_read.missed()),
+            ("missed_private_2", probes.private_2.missed()),
+            ("missed_unlock", probes.unlock.missed()),
+            ("missed_start", probes.start.missed()),
+            ("missed_victim", probes.victim.missed()),
             ("missed_return", missed_return),
         ] {
             sink.line(&Line::of(format_args!("{name}: {value}")));
@@ -153,8 +300,27 @@ impl Control {
 }
 
 impl Probes {
-    /// Arms the probes that have something to do. One that is disarmed costs nothing.
-    fn arm(&mut self, detecting: bool) -> Result {
+    /// Can what is on in `config` be had on this kernel?
+    fn check(&self, config: &Config) -> Result {
+        for (wanted, there, name) in [
+            (config.end_read, self.end_read.0.is_some(), "end_read"),
+            (config.audit_read, self.end_read.0.is_some(), "audit_read"),
+            (config.private_2, self.private_2.0.is_some(), "private_2"),
+            (config.unlock, self.unlock.0.is_some(), "unlock"),
+            (config.start, self.start.0.is_some(), "start"),
+            (config.victims, self.victim.0.is_some(), "victims"),
+        ] {
+            if wanted && !there {
+                pr_err!("{}=1: this kernel has no function to probe for it\n", name);
+                return Err(ENOENT);
+            }
+        }
+        Ok(())
+    }
+
+    /// Arms the probes that have something to do.
+    fn arm(&mut self, shared: &Arc<Shared>, detecting: bool) -> Result {
+        let config = &self.config;
         let delay_before_wake = matches!(
             self.spec,
             Some(Spec {
@@ -162,15 +328,28 @@ impl Probes {
                 ..
             })
         );
-        if self.end_armed != detecting {
-            self.end.arm(detecting)?;
-            self.end_armed = detecting;
+        shared.reporter.configure(config);
+        self.end.arm(detecting)?;
+        self.wake.arm(detecting || delay_before_wake)?;
+        self.start.arm(detecting && config.start)?;
+        self.end_read
+            .arm(detecting && (config.end_read || config.audit_read))?;
+        self.private_2.arm(detecting && config.private_2)?;
+        self.unlock.arm(detecting && config.unlock)?;
+        self.victim.arm(detecting && config.victims)?;
+        if detecting && config.marks {
+            if self.marks.is_none() {
+                self.marks = Some((
+                    tracepoint::Registration::new(MarkFreed(shared.windows.clone()))?,
+                    tracepoint::Registration::new(MarkAllocated(shared.windows.clone()))?,
+                ));
+            }
+        } else {
+            self.marks = None;
         }
-        let wake = detecting || delay_before_wake;
-        if self.wake_armed != wake {
-            self.wake.arm(wake)?;
-            self.wake_armed = wake;
-        }
+        shared.knobs.set(config);
+        // Windows from before may lack marks, or be of pages that aren't looked at any more.
+        shared.windows.clear();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@
 use crate::{
     bindings,
     control::Control,
-    detect::amplify::Spec,
+    detect::{amplify::Spec, config::Config},
     text::{Line, Sink},
 };
 use core::{marker::PhantomData, ptr::NonNull};
@@ -18,7 +18,7 @@ use kernel::{c_str, error::code, prelude::*, sync::Arc, ThisModule};
 /// A file. Its functions run in task context and may sleep.
 trait File {
     const NAME: &'static CStr;
-    /// 0400, or 0600 if it can be written.
+    /// 0400, 0600 if it can be written, 0200 if there is nothing to read.
     const MODE: u16;
 
     /// Writes the contents to `sink`.
@@ -104,6 +104,73 @@ impl File for Amplify {
     }
 }
 
+/// `callers`: a line for each call site, with the spare references seen there.
+struct Callers;
+
+impl File for Callers {
+    const NAME: &'static CStr = c_str!("callers");
+    const MODE: u16 = 0o400;
+
+    fn show(control: &Control, sink: &mut dyn Sink) {
+        control.shared.callers.show(sink);
+    }
+}
+
+/// `windows`: how long windows were, and what is in the table.
+struct Windows;
+
+impl File for Windows {
+    const NAME: &'static CStr = c_str!("windows");
+    const MODE: u16 = 0o400;
+
+    fn show(control: &Control, sink: &mut dyn Sink) {
+        control.show_windows(sink);
+    }
+}
+
+/// `config`: the knobs, `name=value`.
+struct Knobs;
+
+impl File for Knobs {
+    const NAME: &'static CStr = c_str!("config");
+    const MODE: u16 = 0o600;
+
+    fn show(control: &Control, sink: &mut dyn Sink) {
+        let config = control.config();
+        for name in Config::NAMES {
+            sink.line(&Line::of(format_args!("{name}={}", config.value(name))));
+        }
+    }
+
+    fn write(control: &Control, text: &str) -> Result {
+        control.configure(|config| {
+            config.with(text).map_err(|err| {
+                pr_err!("config: {}\n", Line::of(format_args!("{err}")));
+                code::EINVAL
+            })
+        })
+    }
+}
+
+/// `reset`: `1` forgets counters, reports, call sites and windows.
+struct Reset;
+
+impl File for Reset {
+    const NAME: &'static CStr = c_str!("reset");
+    const MODE: u16 = 0o200;
+
+    fn show(_control: &Control, _sink: &mut dyn Sink) {}
+
+    fn write(control: &Control, text: &str) -> Result {
+        if text.trim() != "1" {
+            pr_err!("reset: write 1, not `{}'\n", text.trim());
+            return Err(code::EINVAL);
+        }
+        control.reset();
+        Ok(())
+    }
+}
+
 /// The directory. Dropping it removes the files; none of their functions runs afterwards.
 ///
 /// # Invariants
@@ -111,7 +178,7 @@ impl File for Amplify {
 /// `dir` was made by `debugfs_create_dir()`. The files in it point at `control` and at the `fops`.
 pub(crate) struct Directory {
     dir: NonNull<bindings::dentry>,
-    _fops: [KBox<bindings::file_operations>; 4],
+    _fops: [KBox<bindings::file_operations>; 8],
     _control: Arc<Control>,
 }
 
@@ -128,6 +195,10 @@ impl Directory {
             fops::<Reports>(module)?,
             fops::<Enable>(module)?,
             fops::<Amplify>(module)?,
+            fops::<Callers>(module)?,
+            fops::<Windows>(module)?,
+            fops::<Knobs>(module)?,
+            fops::<Reset>(module)?,
         ];
         // SAFETY: The name is a C string; no parent is debugfs' root.
         let dir = unsafe {
@@ -149,6 +220,10 @@ impl Directory {
         this.file::<Reports>(1)?;
         this.file::<Enable>(2)?;
         this.file::<Amplify>(3)?;
+        this.file::<Callers>(4)?;
+        this.file::<Windows>(5)?;
+        this.file::<Knobs>(6)?;
+        this.file::<Reset>(7)?;
         Ok(this)
     }
 

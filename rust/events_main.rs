@@ -9,9 +9,6 @@
 //! page that is not under writeback, and one that nobody holds. (A wake on a tail page would be a
 //! `VM_BUG_ON` of the kernel's own; the reproducer shows that one.)
 
-// Of what is shared with wakewatch, this module needs a part.
-#![allow(dead_code)]
-
 mod bindings;
 
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};

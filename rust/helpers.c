@@ -4,11 +4,17 @@
  * each: whoever finds a decision here has found a bug.
  */
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/percpu.h>
+#include <linux/sched.h>
 #include <linux/sched/clock.h>
+#include <linux/stackdepot.h>
 #include <linux/version.h>
+#include <asm/unwind.h>
 
 #include "bindings_helper.h"
+
+static_assert(WW_WQ_FLAG_EXCLUSIVE == WQ_FLAG_EXCLUSIVE);
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
 #error "wakewatch needs Linux 6.12 or later: earlier Rust bindings lack what it builds on"
@@ -63,6 +69,77 @@ unsigned int ww_context(void)
 	       in_serving_softirq() ? WW_CONTEXT_SOFTIRQ : WW_CONTEXT_TASK;
 }
 
+/*
+ * One flow of execution: a task wherever it runs, or softirq or hardirq of a
+ * CPU. Addresses of tasks are aligned, so the two kinds do not meet.
+ */
+u64 ww_context_id(void)
+{
+	unsigned int context = ww_context();
+
+	return context == WW_CONTEXT_TASK ? (unsigned long)current :
+	       (u64)raw_smp_processor_id() << 2 | context;
+}
+
+/*
+ * How far above a function's stack pointer at its entry the return address of
+ * its caller is. It is the same for all calls from one place, as the unwind
+ * tables have it. 0 if it cannot be told.
+ */
+unsigned long ww_caller_offset(struct pt_regs *regs)
+{
+#ifdef CONFIG_UNWINDER_ORC
+	struct unwind_state state;
+
+	/* Starts at the caller; its own caller's frame begins above the address wanted. */
+	unwind_start(&state, current, regs, NULL);
+	if (unwind_done(&state) || !unwind_next_frame(&state) || state.error)
+		return 0;
+	return state.sp - sizeof(long) - regs->sp;
+#else
+	return 0;
+#endif
+}
+
+#ifdef CONFIG_STACKDEPOT
+/* Makes room for stacks that are saved where nothing can be allocated. May sleep. */
+int ww_stack_depot_prepare(void)
+{
+	unsigned long entry = (unsigned long)ww_stack_depot_prepare;
+	int err = stack_depot_init();
+
+	if (!err)
+		stack_depot_save_flags(&entry, 1, GFP_KERNEL, STACK_DEPOT_FLAG_CAN_ALLOC);
+	return err;
+}
+
+/* Any context; does not allocate. 0 if there is no room. */
+u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr)
+{
+	return stack_depot_save_flags(entries, nr, GFP_NOWAIT, 0);
+}
+
+unsigned int ww_stack_depot_fetch(u32 handle, unsigned long **entries)
+{
+	return stack_depot_fetch(handle, entries);
+}
+#else
+int ww_stack_depot_prepare(void)
+{
+	return -EOPNOTSUPP;
+}
+
+u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr)
+{
+	return 0;
+}
+
+unsigned int ww_stack_depot_fetch(u32 handle, unsigned long **entries)
+{
+	return 0;
+}
+#endif
+
 void *ww_alloc_percpu(size_t size, size_t align)
 {
 	return (__force void *)__alloc_percpu(size, align);
@@ -88,14 +165,35 @@ void ww_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *))
 	init_irq_work(work, func);
 }
 
-void ww_init_work(struct work_struct *work, void (*func)(struct work_struct *))
+void ww_init_delayed_work(struct delayed_work *work, void (*func)(struct work_struct *))
 {
-	INIT_WORK(work, func);
+	INIT_DELAYED_WORK(work, func);
 }
 
-void ww_schedule_work(struct work_struct *work)
+void ww_schedule_delayed_work(struct delayed_work *work, unsigned int ms)
 {
-	schedule_work(work);
+	schedule_delayed_work(work, msecs_to_jiffies(ms));
+}
+
+/* As a warning does, so that who looks for those finds this. */
+void ww_taint(void)
+{
+	add_taint(TAINT_WARN, LOCKDEP_STILL_OK);
+}
+
+/* A waiter of a page bit, as wake_page_function() (mm/filemap.c, 6.12) is given it. */
+struct folio *ww_waiter_folio(struct wait_queue_entry *wait, int *bit_nr)
+{
+	struct wait_page_queue *waiter = container_of(wait, struct wait_page_queue, wait);
+
+	*bit_nr = waiter->bit_nr;
+	return waiter->folio;
+}
+
+/* The time at which a task that sleeps last ran, on the scheduler's clock (update_curr()). */
+u64 ww_last_ran(const struct task_struct *task)
+{
+	return READ_ONCE(task->se.exec_start);
 }
 
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance)

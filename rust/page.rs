@@ -21,6 +21,7 @@ use core::{
 };
 
 const HEAD: usize = 1 << bindings::pageflags_PG_head;
+const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
 const PRIVATE: usize = 1 << bindings::pageflags_PG_private;
 const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
 /// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): anonymous, movable or KSM.
@@ -70,7 +71,13 @@ impl Page {
         self.flags() & WRITEBACK != 0
     }
 
-    fn refcount(self) -> i32 {
+    /// Is `PG_locked` set?
+    pub(crate) fn locked(self) -> bool {
+        self.flags() & LOCKED != 0
+    }
+
+    /// `page->_refcount`.
+    pub(crate) fn refcount(self) -> i32 {
         // SAFETY: By the type invariant.
         unsafe { compat::page_refcount(self.0) }
     }

@@ -3,35 +3,151 @@
 //! The probes: what is looked at, and when. What it means is [`crate::detect`]'s to say.
 //!
 //! ```text
-//! folio_end_writeback()
-//!   __folio_end_writeback()          <- EndOfWriteback: does anybody hold the folio?
-//!     clears PG_writeback
+//! __folio_start_writeback()          <- Start: is the folio locked?
+//!
+//! folio_end_writeback()              folio_end_read(), folio_end_private_2(), folio_unlock()
+//!   __folio_end_writeback()          <- EndOfWriteback       <- EndOfBit
+//!                                       does anybody hold the folio? A window opens
+//!     clears PG_writeback               clears the bit
 //!                                    <- AfterClear, only while a delay is asked for
-//!   folio_wake_bit()                 <- Wake: does anybody own the page?
+//!   folio_wake_bit()                 <- Wake: does anybody own the page? The window closes
+//!     wake_page_function()           <- Victim, for each waiter: who is woken by a leaked wake?
+//!
+//! mm_page_free, mm_page_alloc        <- windows::MarkFreed, MarkAllocated
 //! ```
 
 use crate::{
     amplify::Amplify,
     bindings,
+    callers::Callers,
     detect::{
-        amplify::{Bit, Place},
-        verdict::{self, End},
+        amplify::{Bit as DelayBit, Place},
+        callers::Function,
+        config::Config,
+        verdict::{self, End, Past, Verdict},
+        window::{Bit, Mark, Opened, Trace, Window},
     },
     hook::{kprobe, return_probe, Regs},
     page::Page,
     report::{Reporter, Site},
     stats::{Counter, Stats},
+    victims::Victims,
+    windows::{self, Windows},
 };
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::{
+    ptr::null_mut,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed},
+};
 use kernel::sync::Arc;
 
 /// What the handlers share.
 pub(crate) struct Shared {
     /// Are findings looked for? Handlers may run for a delay's sake alone.
     pub(crate) detecting: AtomicBool,
+    pub(crate) knobs: Knobs,
     pub(crate) stats: Arc<Stats>,
     pub(crate) amplify: Arc<Amplify>,
     pub(crate) reporter: Arc<Reporter>,
+    pub(crate) windows: Arc<Windows>,
+    pub(crate) callers: Callers,
+    pub(crate) victims: Victims,
+}
+
+/// What handlers read of [`Config`]; which probes run at all says the rest of it.
+pub(crate) struct Knobs {
+    writeback: AtomicBool,
+    audit_read: AtomicBool,
+    /// A page is in the sample if its hash is at most this.
+    sample: AtomicU32,
+    /// `nmissed` of the probes that open windows, by [`Function`]; null while there is none.
+    missed: [AtomicPtr<kernel::ffi::c_ulong>; Function::ALL.len()],
+}
+
+impl Knobs {
+    /// Those of `config`.
+    pub(crate) fn new(config: &Config) -> Self {
+        let knobs = Self {
+            writeback: AtomicBool::new(false),
+            audit_read: AtomicBool::new(false),
+            sample: AtomicU32::new(u32::MAX),
+            missed: [const { AtomicPtr::new(null_mut()) }; Function::ALL.len()],
+        };
+        knobs.set(config);
+        knobs
+    }
+
+    /// Takes over `config`. Windows that are open don't fit any more: clear them.
+    pub(crate) fn set(&self, config: &Config) {
+        self.writeback.store(config.writeback, Relaxed);
+        self.audit_read.store(config.audit_read, Relaxed);
+        self.sample.store(u32::MAX / config.sample.max(1), Relaxed);
+    }
+
+    /// Says where to look up how many hits of the probe that opens the windows of `function` were
+    /// missed. It must stay valid until no handler runs any more.
+    pub(crate) fn set_missed(&self, function: Function, at: *const kernel::ffi::c_ulong) {
+        self.missed[function as usize].store(at.cast_mut(), Relaxed);
+    }
+
+    #[inline]
+    fn sampled(&self, page: Page) -> bool {
+        // The golden ratio, as hash_32() has it: pages next to each other are far apart.
+        let hash = (page.pfn() as u32).wrapping_mul(0x61c8_8647);
+        hash <= self.sample.load(Relaxed)
+    }
+
+    /// Hits missed so far by the probe that opens the windows of `function`.
+    #[inline]
+    fn missed(&self, function: Function) -> u64 {
+        let at = self
+            .missed
+            .get(function as usize)
+            .map_or(null_mut(), |at| at.load(Relaxed));
+        if at.is_null() {
+            return 0;
+        }
+        // SAFETY: By what `set_missed` asks for. A statistic that the kernel writes without a lock.
+        unsafe { at.read_volatile() as u64 }
+    }
+}
+
+impl Shared {
+    /// Is something to be looked at on this page?
+    #[inline]
+    fn looks_at(&self, page: Page) -> bool {
+        if !self.detecting.load(Relaxed) {
+            return false;
+        }
+        if !self.knobs.sampled(page) {
+            self.stats.count(Counter::SampledOut);
+            return false;
+        }
+        true
+    }
+
+    #[inline]
+    fn open_window(&self, page: Page, bit: Bit, function: Function, caller: usize, row: usize) {
+        self.windows.open(
+            page,
+            bit,
+            Opened {
+                when_ns: windows::now(),
+                caller: caller as u64,
+                epoch: self.knobs.missed(function),
+                row: row as u32,
+                function: function as u8,
+                cpu: windows::cpu() as u16,
+            },
+        );
+    }
+
+    /// Can it be that the window is not that of this wake, but an older one of this context and page,
+    /// because the probe that should have opened this wake's window was skipped?
+    #[inline]
+    fn doubtful(&self, window: &Window) -> bool {
+        let function = Function::ALL.get(window.opened.function as usize);
+        function.is_some_and(|&function| window.opened.epoch != self.knobs.missed(function))
+    }
 }
 
 /// At the entry of `__folio_end_writeback(struct folio *)` (mm/page-writeback.c, 6.12).
@@ -40,18 +156,100 @@ pub(crate) struct EndOfWriteback(pub(crate) Arc<Shared>);
 impl kprobe::Handler for EndOfWriteback {
     fn entry(&self, regs: &Regs) {
         let shared = &*self.0;
-        if !shared.detecting.load(Relaxed) {
-            return;
-        }
         // SAFETY: The function's argument is a folio.
         let folio = unsafe { Page::from_addr(regs.arg0()) };
+        if !shared.looks_at(folio) {
+            return;
+        }
         shared.stats.count(Counter::EndWriteback);
-        if let End::Open(verdict) = verdict::end_of_writeback(folio.writeback(), || folio.holders())
-        {
+        let caller = shared.callers.of_caller(regs);
+        let row = shared.callers.row(Function::EndWriteback, caller);
+        match verdict::end_of_writeback(folio.writeback(), || folio.holders()) {
+            End::Held(spare) => {
+                if let Some(row) = shared.callers.this_cpu(row) {
+                    row.audit(spare);
+                }
+            }
+            End::Unreferenced(spare) => {
+                if let Some(row) = shared.callers.this_cpu(row) {
+                    row.audit(spare);
+                }
+                // SAFETY: Takes numbers. Any context.
+                unsafe {
+                    bindings::ww_trace_end_unreferenced(
+                        folio.pfn() as _,
+                        folio.refcount(),
+                        spare,
+                        caller as _,
+                    );
+                }
+                let ip = regs.ip();
+                shared
+                    .reporter
+                    .report(Verdict::Unreferenced, Site::EndOfWriteback, folio, ip);
+            }
+            End::NotWriteback => {
+                let ip = regs.ip();
+                shared
+                    .reporter
+                    .report(Verdict::NotWriteback, Site::EndOfWriteback, folio, ip);
+            }
+        }
+        if shared.knobs.writeback.load(Relaxed) {
+            shared.open_window(folio, Bit::Writeback, Function::EndWriteback, caller, row);
+        }
+    }
+}
+
+/// At the entry of `folio_end_read(struct folio *, bool)`, `folio_end_private_2(struct folio *)` or
+/// `folio_unlock(struct folio *)` (mm/filemap.c, 6.12), which clear a bit and then wake. The first
+/// and the last have no reference of their own.
+pub(crate) struct EndOfBit {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) function: Function,
+}
+
+impl kprobe::Handler for EndOfBit {
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.shared;
+        // SAFETY: The function's first argument is a folio.
+        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        if !shared.looks_at(folio) {
+            return;
+        }
+        let caller = regs.return_address();
+        let row = shared.callers.row(self.function, caller);
+        if self.function == Function::EndRead && shared.knobs.audit_read.load(Relaxed) {
+            if let Some(row) = shared.callers.this_cpu(row) {
+                row.audit(verdict::spare(|| folio.holders()));
+            }
+        }
+        let bit = match self.function {
+            Function::Private2 => Bit::Private2,
+            _ => Bit::Locked,
+        };
+        shared.open_window(folio, bit, self.function, caller, row);
+    }
+}
+
+/// At the entry of `__folio_start_writeback(struct folio *, bool)` (mm/page-writeback.c, 6.12).
+pub(crate) struct Start(pub(crate) Arc<Shared>);
+
+impl kprobe::Handler for Start {
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.0;
+        // SAFETY: The function's first argument is a folio.
+        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        if !shared.looks_at(folio) {
+            return;
+        }
+        if !folio.locked() {
+            let ip = regs.ip();
             shared
                 .reporter
-                .report(verdict, Site::EndOfWriteback, folio, regs.ip());
+                .report(Verdict::UnlockedStart, Site::Start, folio, ip);
         }
+        shared.windows.started(folio);
     }
 }
 
@@ -64,26 +262,115 @@ impl kprobe::Handler for Wake {
         // SAFETY: The function's first argument is a folio, owned or not.
         let page = unsafe { Page::from_addr(regs.arg0()) };
         let flag = regs.arg1() as u32;
-        let bit = match flag {
-            bindings::pageflags_PG_writeback => Bit::Writeback,
-            bindings::pageflags_PG_locked => Bit::Locked,
-            _ => Bit::Any,
+        let (delay, bit) = match flag {
+            bindings::pageflags_PG_writeback => (DelayBit::Writeback, Some(Bit::Writeback)),
+            bindings::pageflags_PG_locked => (DelayBit::Locked, Some(Bit::Locked)),
+            bindings::pageflags_PG_private_2 => (DelayBit::Any, Some(Bit::Private2)),
+            _ => (DelayBit::Any, None),
         };
         // First the delay: what is to be judged is the page that gets the wake.
-        if let Some(us) = shared.amplify.wanted(Place::BeforeWake, bit, page) {
+        if let Some(us) = shared.amplify.wanted(Place::BeforeWake, delay, page) {
             shared.amplify.delay(page, us);
         }
-        if !shared.detecting.load(Relaxed) {
+        if !shared.looks_at(page) {
             return;
         }
         shared.stats.count(Counter::Wake);
-        match verdict::wake(&page.owner()) {
+        shared.victims.wake_begins();
+        let owner = page.owner();
+        let window = bit.and_then(|bit| shared.windows.wake(page, bit));
+        let past = match &window {
+            Some(window) => self.ended(window, page, flag),
+            None => {
+                // Locked pages are woken by folio_unlock() too, which is mostly not looked at.
+                if bit == Some(Bit::Writeback) && shared.knobs.writeback.load(Relaxed) {
+                    shared.stats.count(Counter::WakesWithoutWindow);
+                }
+                Past::default()
+            }
+        };
+        match verdict::wake(&owner, past) {
             verdict::Wake::Owned => {}
             verdict::Wake::Frozen => shared.stats.count(Counter::FrozenWake),
-            verdict::Wake::Leaked(verdict) => {
-                shared
-                    .reporter
-                    .report(verdict, Site::Wake(flag), page, regs.ip());
+            verdict::Wake::Leaked(verdict) => shared.leaked(verdict, page, flag, regs, window),
+        }
+    }
+}
+
+impl Wake {
+    /// Counts what a window that ends here has to tell.
+    #[inline]
+    fn ended(&self, window: &Window, page: Page, flag: u32) -> Past {
+        let shared = &*self.0;
+        if shared.doubtful(window) {
+            shared.stats.count(Counter::WindowsDoubted);
+            return Past::default();
+        }
+        let length = windows::now().saturating_sub(window.opened.when_ns);
+        shared.stats.count(Counter::WindowsWoken);
+        if let Some(row) = shared.callers.this_cpu(window.opened.row as usize) {
+            row.length(length);
+        }
+        // SAFETY: Takes numbers. Any context.
+        unsafe {
+            bindings::ww_trace_window(page.pfn() as _, flag, length, window.opened.caller as _);
+        }
+        let past = Past {
+            freed: window.mark(Mark::Freed) != Trace::None,
+            allocated: window.mark(Mark::Allocated) != Trace::None,
+        };
+        if window.superseded && !past.freed {
+            shared.stats.count(Counter::SecondWriteback);
+        }
+        past
+    }
+}
+
+impl Shared {
+    #[cold]
+    fn leaked(&self, verdict: Verdict, page: Page, flag: u32, regs: &Regs, window: Option<Window>) {
+        let now = windows::now();
+        let since = window
+            .as_ref()
+            .map_or(0, |window| now.saturating_sub(window.opened.when_ns));
+        let caller = window
+            .as_ref()
+            .map_or(regs.return_address() as u64, |window| window.opened.caller);
+        // SAFETY: Takes numbers. Any context.
+        unsafe {
+            bindings::ww_trace_wake_leak(
+                verdict as u32,
+                page.pfn() as _,
+                flag,
+                page.refcount(),
+                since,
+                caller as _,
+            );
+        }
+        let number = self
+            .reporter
+            .report_leak(verdict, Site::Wake(flag), page, regs.ip(), window);
+        if let Some(number) = number {
+            self.victims.expect(page, flag, number);
+        }
+    }
+}
+
+/// At the entry of `wake_page_function(wait_queue_entry_t *, unsigned, int, void *)` (mm/filemap.c,
+/// 6.12), called for each waiter in the page's hash bucket with the queue's lock held.
+pub(crate) struct Victim(pub(crate) Arc<Shared>);
+
+impl kprobe::Handler for Victim {
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.0;
+        if let Some(number) = shared.victims.expected() {
+            // SAFETY: The function's first argument is a waiter, which its queue's lock keeps.
+            let Some(victim) = (unsafe { shared.victims.woken(regs.arg0()) }) else {
+                return;
+            };
+            shared.stats.count(Counter::Victims);
+            if !shared.reporter.add_victim(number, victim) {
+                shared.stats.count(Counter::VictimsLate);
             }
         }
     }
@@ -109,25 +396,26 @@ impl return_probe::Handler for AfterClear {
         let us = self
             .0
             .amplify
-            .wanted(Place::AfterClear, Bit::Writeback, folio)?;
+            .wanted(Place::AfterClear, DelayBit::Writeback, folio)?;
         Some(Held { folio, us })
     }
 
     fn exit(&self, held: &Held, return_to: usize) {
         let shared = &*self.0;
         shared.amplify.delay(held.folio, held.us);
-        if !shared.detecting.load(Relaxed) {
+        if !shared.looks_at(held.folio) {
             return;
         }
         // The caller looks at the folio's PG_waiters next. On a tail page that look is the BUG
         // itself (with DEBUG_VM_PGFLAGS), and folio_wake_bit() is not reached: say it now. A page
         // that is free has no PG_waiters, so no wake comes of it.
-        if let verdict::Wake::Leaked(verdict @ verdict::Verdict::Tail) =
-            verdict::wake(&held.folio.owner())
+        if let verdict::Wake::Leaked(verdict @ Verdict::Tail) =
+            verdict::wake(&held.folio.owner(), Past::default())
         {
+            let window = shared.windows.look(held.folio, Bit::Writeback);
             shared
                 .reporter
-                .report(verdict, Site::AfterClear, held.folio, return_to);
+                .report_leak(verdict, Site::AfterClear, held.folio, return_to, window);
         }
     }
 }

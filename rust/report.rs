@@ -3,31 +3,41 @@
 //! A finding, from the handler that makes it to the line that is read.
 //!
 //! The handler fills a [`Record`] in the ring and raises an irq_work, which is safe in any
-//! context; that schedules a work item, which prints. If the kernel panics before that (on a
-//! broken kernel the next instruction may be a `BUG`), a panic notifier prints what is left.
+//! context; that schedules a work item, which prints a moment later, when it is known who was woken.
+//! If the kernel panics before that (on a broken kernel the next instruction may be a `BUG`), a
+//! panic notifier prints what is left. How a finding is told is [`crate::story`]'s.
 
 use crate::{
     bindings, compat,
     detect::{
         amplify::PageId,
+        config::Config,
         limit::Limiter,
         verdict::{Holders, Verdict},
+        window::Window,
     },
     page::Page,
     ring::{Ring, Slot},
     stats::{Counter, Stats},
-    text::{Console, Line, Sink},
+    text::{Console, Sink},
+    windows,
 };
-use core::{ffi::c_void, marker::PhantomPinned, mem::MaybeUninit};
+use core::{
+    marker::PhantomPinned,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use kernel::{c_str, error::to_result, prelude::*, sync::Arc, types::Opaque};
 
 /// How many reports are kept to be read again.
 pub(crate) const KEPT: usize = 64;
 /// Stack entries of a report. About ten of them are the probe's own and are not printed.
 const DEPTH: usize = 32;
-/// How far from a function's entry the instruction pointer of a probe may be (an `endbr64` and a
-/// call to ftrace come first).
-const ENTRY_BYTES: usize = 32;
+/// Woken tasks that a report has room for.
+const VICTIMS: usize = 4;
+/// How long a report waits for its victims before it is printed, in milliseconds. The wake goes on
+/// right after the finding, and takes microseconds.
+const PRINT_AFTER_MS: u32 = 20;
 
 /// Where a finding was made.
 #[derive(Clone, Copy)]
@@ -38,25 +48,44 @@ pub(crate) enum Site {
     AfterClear,
     /// The entry of `folio_wake_bit()`, for this bit of the page flags.
     Wake(u32),
+    /// The entry of `__folio_start_writeback()`.
+    Start,
+}
+
+/// A task that a leaked wake has woken.
+#[derive(Clone, Copy)]
+pub(crate) struct Victim {
+    pub(crate) pid: i32,
+    pub(crate) comm: [u8; 16],
+    /// The bit that it waited for, in the page flags.
+    pub(crate) flag: u32,
+    /// When it went to sleep, in ns of the scheduler's clock.
+    pub(crate) since_ns: u64,
 }
 
 /// A finding, with the facts as they were.
 #[derive(Clone, Copy)]
 pub(crate) struct Record {
-    verdict: Verdict,
-    site: Site,
-    page: Page,
-    flags: usize,
-    holders: Holders,
-    id: Option<PageId>,
-    when_ns: u64,
-    cpu: u32,
-    context: u32,
-    pid: i32,
-    comm: [u8; 16],
-    probe_ip: usize,
-    depth: u32,
-    stack: [usize; DEPTH],
+    pub(crate) verdict: Verdict,
+    pub(crate) site: Site,
+    pub(crate) page: Page,
+    pub(crate) flags: usize,
+    pub(crate) holders: Holders,
+    pub(crate) id: Option<PageId>,
+    pub(crate) when_ns: u64,
+    pub(crate) cpu: u32,
+    pub(crate) context: u32,
+    pub(crate) pid: i32,
+    pub(crate) comm: [u8; 16],
+    /// The instruction pointer of the probe: the stack is shown from there.
+    pub(crate) probe_ip: usize,
+    pub(crate) depth: u32,
+    pub(crate) stack: [usize; DEPTH],
+    /// The window that a wake has ended, if it is known.
+    pub(crate) window: Option<Window>,
+    /// Woken tasks, of which [`VICTIMS`] are told.
+    pub(crate) victims: u32,
+    pub(crate) victim: [Option<Victim>; VICTIMS],
 }
 
 /// Takes findings, prints them, keeps the last ones.
@@ -65,8 +94,9 @@ pub(crate) struct Reporter {
     ring: Ring<Record, KVec<Slot<Record>>>,
     limits: [Limiter; Verdict::COUNT],
     stats: Arc<Stats>,
+    panic_on_report: AtomicBool,
     raise: Opaque<bindings::irq_work>,
-    print: Opaque<bindings::work_struct>,
+    print: Opaque<bindings::delayed_work>,
     on_panic: Opaque<bindings::notifier_block>,
     #[pin]
     _pin: PhantomPinned,
@@ -82,8 +112,9 @@ unsafe impl Sync for Reporter {}
 pub(crate) struct Running(Arc<Reporter>);
 
 impl Reporter {
-    /// Starts a reporter that prints up to `limit` reports of each verdict per second.
-    pub(crate) fn start(stats: Arc<Stats>, limit: u32) -> Result<(Arc<Self>, Running)> {
+    /// Starts a reporter.
+    pub(crate) fn start(stats: Arc<Stats>, config: &Config) -> Result<(Arc<Self>, Running)> {
+        let limit = config.report_limit;
         let mut slots = KVec::with_capacity(KEPT, GFP_KERNEL)?;
         for _ in 0..KEPT {
             // SAFETY: All-zero bytes are a `Record`: integers, and enums with a first variant.
@@ -95,6 +126,7 @@ impl Reporter {
                 ring: Ring::new(slots),
                 limits: [const { Limiter::new(0) }; Verdict::COUNT].map(|_| Limiter::new(limit)),
                 stats,
+                panic_on_report: AtomicBool::new(config.panic_on_report),
                 raise: Opaque::uninit(),
                 print: Opaque::uninit(),
                 on_panic: Opaque::new(bindings::notifier_block {
@@ -109,7 +141,7 @@ impl Reporter {
         // SAFETY: Both are in an `Arc`, which does not move them, and are initialised before use.
         unsafe {
             bindings::ww_init_irq_work(this.raise.get(), Some(Self::raise_trampoline));
-            bindings::ww_init_work(this.print.get(), Some(Self::print_trampoline));
+            bindings::ww_init_delayed_work(this.print.get(), Some(Self::print_trampoline));
         }
         // SAFETY: `on_panic` stays where it is until `Running` unregisters it.
         to_result(unsafe {
@@ -121,21 +153,42 @@ impl Reporter {
         Ok((this.clone(), Running(this)))
     }
 
+    /// Takes over what `config` says about reports.
+    pub(crate) fn configure(&self, config: &Config) {
+        for limit in &self.limits {
+            limit.set(config.report_limit);
+        }
+        self.panic_on_report.store(config.panic_on_report, Relaxed);
+    }
+
     /// Takes a finding. For probe handlers: any context, preemption disabled; doesn't wait.
     ///
     /// `probe_ip` is the instruction pointer of the probe: the stack is shown from there.
     #[cold]
     pub(crate) fn report(&self, verdict: Verdict, site: Site, page: Page, probe_ip: usize) {
+        self.report_leak(verdict, site, page, probe_ip, None);
+    }
+
+    /// As [`Self::report`], for the wake that has ended `window`. Its number, for
+    /// [`Self::add_victim`], if it was written.
+    #[cold]
+    pub(crate) fn report_leak(
+        &self,
+        verdict: Verdict,
+        site: Site,
+        page: Page,
+        probe_ip: usize,
+        window: Option<Window>,
+    ) -> Option<u64> {
         self.stats.count(verdict.into());
-        // SAFETY: Reads a clock. Any context.
-        let when_ns = unsafe { bindings::ww_local_clock() };
+        let when_ns = windows::now();
         // `get` and not an index: nothing in a handler may even seem to panic.
         let limit = self.limits.get(verdict as usize);
         if !limit.is_some_and(|limit| limit.pass(when_ns)) {
             self.stats.count(Counter::ReportsSuppressed);
-            return;
+            return None;
         }
-        let written = self.ring.push(|record| {
+        let number = self.ring.push(|record| {
             // SAFETY: There is always a current task, which stays while it runs.
             let (pid, comm) = unsafe {
                 let task = bindings::get_current();
@@ -165,18 +218,41 @@ impl Reporter {
                 probe_ip,
                 depth: 0,
                 stack: [0; DEPTH],
+                window,
+                victims: 0,
+                victim: [None; VICTIMS],
             };
             // SAFETY: `stack` has room for that many. Any context (kernel/stacktrace.c, 6.12).
             record.depth = unsafe {
                 bindings::stack_trace_save(record.stack.as_mut_ptr().cast(), DEPTH as u32, 0)
             };
         });
-        if written {
+        if number.is_some() {
             // SAFETY: Initialised by `start`. Any context.
             unsafe { bindings::irq_work_queue(self.raise.get()) };
         } else {
             self.stats.count(Counter::ReportsDropped);
         }
+        number
+    }
+
+    /// Adds a task that was woken to report `number`. As [`Self::report`]. `false` if that one can't
+    /// take it any more.
+    pub(crate) fn add_victim(&self, number: u64, victim: Victim) -> bool {
+        let mut told = false;
+        let there = self.ring.amend(number, |record| {
+            if let Some(place) = record.victim.get_mut(record.victims as usize) {
+                *place = Some(victim);
+                told = true;
+            }
+            record.victims = record.victims.wrapping_add(1);
+        });
+        there && told
+    }
+
+    /// Forgets the reports that were printed.
+    pub(crate) fn forget(&self) {
+        self.ring.forget();
     }
 
     /// Shows the reports that are kept. May sleep.
@@ -187,9 +263,24 @@ impl Reporter {
         unsafe { bindings::irq_work_queue(self.raise.get()) };
     }
 
+    /// Prints what nobody has seen. May sleep.
     fn print(&self) {
-        self.ring
-            .print(|number, record| record.show(number, &mut Console));
+        let mut any = false;
+        self.ring.print(|number, record| {
+            record.show(number, &mut Console);
+            any = true;
+        });
+        if !any {
+            return;
+        }
+        // SAFETY: Sets a bit for everybody to see.
+        unsafe { bindings::ww_taint() };
+        if self.panic_on_report.load(Relaxed) {
+            // SAFETY: The format takes nothing. Does not return.
+            unsafe {
+                bindings::panic(c_str!("wakewatch: panic_on_report is set").as_char_ptr());
+            }
+        }
     }
 
     /// # Safety
@@ -199,13 +290,15 @@ impl Reporter {
         // SAFETY: `Running` lives until no irq_work of its reporter runs.
         let this = unsafe { &*kernel::container_of!(work, Self, raise) };
         // SAFETY: Initialised by `start`. Hardirq context is fine.
-        unsafe { bindings::ww_schedule_work(this.print.get()) };
+        unsafe { bindings::ww_schedule_delayed_work(this.print.get(), PRINT_AFTER_MS) };
     }
 
     /// # Safety
     ///
-    /// Called by the kernel only, with the `print` of a `Reporter`; in a kworker.
+    /// Called by the kernel only, with the work of the `print` of a `Reporter`; in a kworker.
     unsafe extern "C" fn print_trampoline(work: *mut bindings::work_struct) {
+        // SAFETY: It is the `work` of a `delayed_work`.
+        let work = unsafe { kernel::container_of!(work, bindings::delayed_work, work) };
         // SAFETY: `Running` lives until no work of its reporter runs.
         unsafe { &*kernel::container_of!(work, Self, print) }.print();
     }
@@ -237,145 +330,8 @@ impl Drop for Running {
                 self.0.on_panic.get(),
             );
             bindings::irq_work_sync(self.0.raise.get());
-            bindings::cancel_work_sync(self.0.print.get());
+            bindings::cancel_delayed_work_sync(self.0.print.get());
         }
         self.0.print();
-    }
-}
-
-impl Record {
-    /// The report. The form is documented in README.md; tests read it.
-    fn show(&self, number: u64, sink: &mut dyn Sink) {
-        let rule = "==================================================================";
-        let line = &mut Line::new();
-        line.put(format_args!("{rule}"));
-        line.end(sink);
-        self.put_headline(line);
-        line.end(sink);
-        line.end(sink);
-
-        line.put(format_args!("page "));
-        // SAFETY: Printed hashed.
-        unsafe { line.put_pointer(c_str!("%p"), self.page.addr() as *const c_void) };
-        line.put(format_args!(
-            " pfn {:#x} pages {} refcount {} mapcount {}",
-            self.page.pfn(),
-            self.id
-                .map_or(1, |id| id.pages)
-                .max(self.holders.cache as u64),
-            self.holders.refcount,
-            self.holders.mapcount
-        ));
-        line.end(sink);
-        let flags = self.flags as kernel::ffi::c_ulong;
-        line.put(format_args!("flags "));
-        // SAFETY: `%pGp` takes the address of an `unsigned long`.
-        unsafe { line.put_pointer(c_str!("%pGp"), core::ptr::addr_of!(flags).cast()) };
-        line.end(sink);
-        if let Verdict::Unreferenced | Verdict::NotWriteback = self.verdict {
-            line.put(format_args!(
-                "references {}: cache {}, mappings {}, private {}, spare {}",
-                self.holders.refcount,
-                self.holders.cache,
-                self.holders.mapcount,
-                u32::from(self.holders.private),
-                self.holders.spare()
-            ));
-            line.end(sink);
-        }
-        if let Some(id) = self.id {
-            line.put(format_args!(
-                "file dev {}:{} ino {} index {}",
-                id.dev >> 20,
-                id.dev & 0xf_ffff,
-                id.ino,
-                id.index
-            ));
-            line.end(sink);
-        }
-        let comm = self.comm.split(|&c| c == 0).next().unwrap_or_default();
-        line.put(format_args!(
-            "report {} at {}.{:06} on CPU {} in {}, task {} pid {}",
-            number,
-            self.when_ns / 1_000_000_000,
-            self.when_ns / 1_000 % 1_000_000,
-            self.cpu,
-            match self.context {
-                bindings::WW_CONTEXT_TASK => "task",
-                bindings::WW_CONTEXT_SOFTIRQ => "softirq",
-                bindings::WW_CONTEXT_HARDIRQ => "hardirq",
-                _ => "nmi",
-            },
-            core::str::from_utf8(comm).unwrap_or("?"),
-            self.pid
-        ));
-        line.end(sink);
-        line.put(format_args!("stack:"));
-        line.end(sink);
-        for &addr in self.callers() {
-            line.put(format_args!(" "));
-            // SAFETY: Printed as a symbol.
-            unsafe { line.put_pointer(c_str!("%pS"), addr as *const c_void) };
-            line.end(sink);
-        }
-        line.put(format_args!("{rule}"));
-        line.end(sink);
-    }
-
-    /// `BUG: wakewatch: tail wake of PG_writeback in ext4_finish_bio`.
-    fn put_headline(&self, line: &mut Line) {
-        // First, because the line serves to look at names.
-        let blamed = self.blamed(line);
-        line.put(format_args!("BUG: wakewatch: {} ", self.verdict.name()));
-        match self.site {
-            Site::EndOfWriteback => line.put(format_args!("end of writeback")),
-            Site::AfterClear => line.put(format_args!("wake of PG_writeback")),
-            Site::Wake(bit) => match bit {
-                bindings::pageflags_PG_locked => line.put(format_args!("wake of PG_locked")),
-                bindings::pageflags_PG_writeback => line.put(format_args!("wake of PG_writeback")),
-                bindings::pageflags_PG_private_2 => line.put(format_args!("wake of PG_private_2")),
-                bit => line.put(format_args!("wake of flag {bit}")),
-            },
-        }
-        line.put(format_args!(" in "));
-        // SAFETY: Printed as a symbol.
-        unsafe { line.put_pointer(c_str!("%ps"), blamed as *const c_void) };
-    }
-
-    /// The stack without the probe's own part.
-    fn callers(&self) -> &[usize] {
-        let stack = &self.stack[..self.depth as usize];
-        let first = stack
-            .iter()
-            .position(|addr| addr.wrapping_sub(self.probe_ip) < ENTRY_BYTES)
-            .unwrap_or(0);
-        &stack[first..]
-    }
-
-    /// The first caller that is not itself a part of ending writeback or of waking. Leaves
-    /// `scratch` empty.
-    fn blamed(&self, scratch: &mut Line) -> usize {
-        const PLUMBING: [&[u8]; 8] = [
-            b"__folio_end_writeback",
-            b"folio_end_writeback",
-            b"folio_end_writeback_no_dropbehind",
-            b"folio_wake_bit",
-            b"folio_unlock",
-            b"folio_end_read",
-            b"folio_end_private_2",
-            b"unlock_page",
-        ];
-        let callers = self.callers();
-        for &addr in callers {
-            scratch.clear();
-            // SAFETY: Printed as a symbol.
-            unsafe { scratch.put_pointer(c_str!("%ps"), addr as *const c_void) };
-            let plumbing = PLUMBING.contains(&scratch.as_bytes());
-            scratch.clear();
-            if !plumbing {
-                return addr;
-            }
-        }
-        callers.first().copied().unwrap_or(0)
     }
 }

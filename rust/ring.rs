@@ -9,20 +9,18 @@
 //!   Empty --push--> Busy --> Ready --print--> Showing --> Kept --push--> Busy ...
 //!                            Ready --read---> Showing --> Ready
 //!                            Kept  --read---> Busy    --> Kept
+//!                            Ready, Kept --amend--> Busy --> Ready, Kept
 //! ```
 //!
 //! An entry that nobody has seen whole is `Ready` or `Showing`: that is what a panic has to print.
 //!
 //! Nothing here is the kernel's: `tests/host` compiles and tests the same file.
 
-use core::{
-    cell::UnsafeCell,
-    ops::Deref,
-    sync::atomic::{
-        AtomicU32, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
-    },
+use crate::sync::{
+    AtomicU32, AtomicU64, Cell,
+    Ordering::{Acquire, Relaxed, Release},
 };
+use core::ops::Deref;
 
 const EMPTY: u32 = 0;
 const BUSY: u32 = 1;
@@ -39,16 +37,16 @@ const KEPT: u32 = 4;
 pub(crate) struct Slot<T> {
     state: AtomicU32,
     number: AtomicU64,
-    value: UnsafeCell<T>,
+    value: Cell<T>,
 }
 
 impl<T> Slot<T> {
     /// An empty one; `value` is whatever, for the space.
-    pub(crate) const fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self {
             state: AtomicU32::new(EMPTY),
             number: AtomicU64::new(0),
-            value: UnsafeCell::new(value),
+            value: Cell::new(value),
         }
     }
 
@@ -74,29 +72,59 @@ pub(crate) struct Ring<T, S: Deref<Target = [Slot<T>]>> {
 
 impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     /// An empty buffer.
-    pub(crate) const fn new(slots: S) -> Self {
+    pub(crate) fn new(slots: S) -> Self {
         Self {
             slots,
             next: AtomicU64::new(0),
         }
     }
 
-    /// Writes an entry in place of the oldest one. Any context.
+    /// Writes an entry in place of the oldest one, and says its number. Any context.
     ///
-    /// `false`, and nothing is written, if that one isn't printed yet, or somebody is at it.
-    pub(crate) fn push(&self, fill: impl FnOnce(&mut T)) -> bool {
+    /// `None`, and nothing is written, if that one isn't printed yet, or somebody is at it.
+    pub(crate) fn push(&self, fill: impl FnOnce(&mut T)) -> Option<u64> {
         let number = self.next.fetch_add(1, Relaxed);
+        let slot = self.slot(number)?;
+        if !slot.lock(EMPTY, BUSY) && !slot.lock(KEPT, BUSY) {
+            return None;
+        }
+        // SAFETY: The slot is `BUSY`, by this thread.
+        slot.value.with_mut(|value| fill(unsafe { &mut *value }));
+        slot.number.store(number, Relaxed);
+        slot.unlock(READY);
+        Some(number)
+    }
+
+    /// Adds to entry `number` what was not known when it was written. Any context.
+    ///
+    /// `false`, and nothing is written, if it is gone, or somebody is at it.
+    pub(crate) fn amend(&self, number: u64, fill: impl FnOnce(&mut T)) -> bool {
         let Some(slot) = self.slot(number) else {
             return false;
         };
-        if !slot.lock(EMPTY, BUSY) && !slot.lock(KEPT, BUSY) {
+        let was = if slot.lock(READY, BUSY) {
+            READY
+        } else if slot.lock(KEPT, BUSY) {
+            KEPT
+        } else {
             return false;
+        };
+        let same = slot.number.load(Relaxed) == number;
+        if same {
+            // SAFETY: The slot is `BUSY`, by this thread.
+            slot.value.with_mut(|value| fill(unsafe { &mut *value }));
         }
-        // SAFETY: The slot is `BUSY`, by this thread.
-        fill(unsafe { &mut *slot.value.get() });
-        slot.number.store(number, Relaxed);
-        slot.unlock(READY);
-        true
+        slot.unlock(was);
+        same
+    }
+
+    /// Forgets the entries that have been printed.
+    pub(crate) fn forget(&self) {
+        for slot in self.slots.iter() {
+            if slot.lock(KEPT, BUSY) {
+                slot.unlock(EMPTY);
+            }
+        }
     }
 
     /// Shows the entries that nobody has seen, oldest first, and keeps them. Any context; two at
@@ -105,7 +133,8 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
         while let Some(slot) = self.oldest(&[READY], 0) {
             if slot.lock(READY, SHOWING) {
                 // SAFETY: The slot is `SHOWING`, by this thread.
-                show(slot.number.load(Relaxed), unsafe { &*slot.value.get() });
+                slot.value
+                    .with(|value| show(slot.number.load(Relaxed), unsafe { &*value }));
                 slot.unlock(KEPT);
             }
         }
@@ -119,7 +148,7 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
             let number = slot.number.load(Relaxed);
             // SAFETY: Nobody writes a slot that is `READY` or `SHOWING`, and nobody else is there
             // to change that.
-            show(number, unsafe { &*slot.value.get() });
+            slot.value.with(|value| show(number, unsafe { &*value }));
             from = number + 1;
         }
     }
@@ -155,7 +184,7 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
             // Whoever took the slot between the look and the lock has made it a later entry.
             let number = slot.number.load(Relaxed);
             // SAFETY: The slot is `SHOWING` or `BUSY`, by this thread.
-            let value = unsafe { *slot.value.get() };
+            let value = slot.value.with(|value| unsafe { *value });
             slot.unlock(was);
             from = from.max(number + 1);
             show(number, &value);

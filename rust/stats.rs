@@ -2,12 +2,8 @@
 
 //! Counters, one set per CPU.
 
-use crate::{bindings, detect::verdict::Verdict};
-use core::{
-    mem::{align_of, size_of},
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use crate::{detect::verdict::Verdict, percpu::PerCpu};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kernel::prelude::*;
 
 macro_rules! counters {
@@ -31,14 +27,52 @@ counters! {
     Wake = "wake",
     /// Wakes on a page whose refcount was frozen at 0: not a finding.
     FrozenWake = "frozen_wake",
+    /// Events on pages that are not in the sample.
+    SampledOut = "sampled_out",
     /// Findings, by verdict, reported or not.
     ZeroRef = "zero_ref",
     /// See above.
     Tail = "tail",
     /// See above.
+    Reused = "reused",
+    /// See above.
     Unreferenced = "unreferenced",
     /// See above.
     NotWriteback = "not_writeback",
+    /// See above.
+    UnlockedStart = "unlocked_start",
+    /// Wakes that came when the page, never freed, had ended another writeback already.
+    SecondWriteback = "second_writeback",
+    /// Windows opened.
+    WindowsOpened = "windows_opened",
+    /// Windows that ended in a wake.
+    WindowsWoken = "windows_woken",
+    /// Windows without a wake, closed by the next one of the same context.
+    WindowsRetired = "windows_retired",
+    /// Windows that had to make place for another one.
+    WindowsOverwritten = "windows_overwritten",
+    /// Windows that found no place: not watched.
+    WindowsDropped = "windows_dropped",
+    /// Windows not believed, because an opening was missed while they were open.
+    WindowsDoubted = "windows_doubted",
+    /// Wakes whose window was dropped, overwritten, or never opened.
+    WakesWithoutWindow = "wakes_without_window",
+    /// Windows whose page was seen to be freed.
+    MarksFreed = "marks_freed",
+    /// Windows whose page was freed and seen to be allocated again.
+    MarksAllocated = "marks_allocated",
+    /// Windows whose page was freed and seen to be under writeback again.
+    MarksStarted = "marks_started",
+    /// Marks that could not be made, or without telling who it was.
+    MarksDropped = "marks_dropped",
+    /// Stacks that the stack depot had no room for.
+    StacksDropped = "stacks_dropped",
+    /// Tasks woken by a leaked wake.
+    Victims = "victims",
+    /// Tasks woken by a leaked wake that are missing in its report.
+    VictimsLate = "victims_late",
+    /// Calls from a call site that found no room in the table.
+    CallersDropped = "callers_dropped",
     /// Findings that the rate limit has kept from being reported.
     ReportsSuppressed = "reports_suppressed",
     /// Findings that found the report buffer full or busy.
@@ -56,38 +90,25 @@ impl From<Verdict> for Counter {
         match verdict {
             Verdict::ZeroRef => Counter::ZeroRef,
             Verdict::Tail => Counter::Tail,
+            Verdict::Reused => Counter::Reused,
             Verdict::Unreferenced => Counter::Unreferenced,
             Verdict::NotWriteback => Counter::NotWriteback,
+            Verdict::UnlockedStart => Counter::UnlockedStart,
         }
     }
 }
 
-type PerCpu = [AtomicU64; Counter::ALL.len()];
-
 /// The counters of all CPUs.
-///
-/// # Invariants
-///
-/// `percpu` is per-CPU memory with a `PerCpu` for each possible CPU, zeroed at first.
 pub(crate) struct Stats {
-    percpu: NonNull<core::ffi::c_void>,
+    percpu: PerCpu<[AtomicU64; Counter::ALL.len()]>,
 }
-
-// SAFETY: Per-CPU memory belongs to no thread; the counters in it are atomic.
-unsafe impl Send for Stats {}
-// SAFETY: As above.
-unsafe impl Sync for Stats {}
 
 impl Stats {
     /// All 0. May sleep.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: Size and alignment are a type's. The memory is zeroed by the kernel.
-        let percpu =
-            unsafe { bindings::ww_alloc_percpu(size_of::<PerCpu>(), align_of::<PerCpu>()) };
-        // INVARIANT: Just allocated; zero is a valid `AtomicU64`.
-        NonNull::new(percpu.cast())
-            .map(|percpu| Self { percpu })
-            .ok_or(ENOMEM)
+        Ok(Self {
+            percpu: PerCpu::zeroed()?,
+        })
     }
 
     /// Counts. Any context with preemption disabled.
@@ -100,33 +121,36 @@ impl Stats {
         cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
+    /// Adds `n`, where handlers may nest, as those of tracepoints do. Any context. Only for counters
+    /// that [`Self::count`] isn't used with.
+    pub(crate) fn add_nested(&self, counter: Counter, n: u32) {
+        self.this_cpu()[counter as usize].fetch_add(n.into(), Relaxed);
+    }
+
+    /// Counts one, as [`Self::add_nested`].
+    pub(crate) fn count_nested(&self, counter: Counter) {
+        self.add_nested(counter, 1);
+    }
+
+    /// Sets all to 0. What is counted meanwhile may or may not stay.
+    pub(crate) fn reset(&self) {
+        for cells in self.percpu.all() {
+            for cell in cells {
+                cell.store(0, Relaxed);
+            }
+        }
+    }
+
     /// The sum over all CPUs. Any context; CPUs that count meanwhile may or may not be in it.
     pub(crate) fn sum(&self, counter: Counter) -> u64 {
-        // SAFETY: Set at boot.
-        let cpus = unsafe { bindings::nr_cpu_ids };
-        (0..cpus)
-            // SAFETY: Tests a bit in a mask.
-            .filter(|&cpu| unsafe { bindings::ww_cpu_possible(cpu) })
-            .map(|cpu| {
-                // SAFETY: By the type invariant; `cpu` is possible.
-                let cells: &PerCpu =
-                    unsafe { &*bindings::ww_per_cpu_ptr(self.percpu.as_ptr().cast(), cpu).cast() };
-                cells[counter as usize].load(Relaxed)
-            })
+        self.percpu
+            .all()
+            .map(|cells| cells[counter as usize].load(Relaxed))
             .fold(0, u64::wrapping_add)
     }
 
     #[inline]
-    fn this_cpu(&self) -> &PerCpu {
-        // SAFETY: By the type invariant. If the task moved to another CPU, which callers exclude,
-        // it would be that of the CPU it was on: valid all the same.
-        unsafe { &*bindings::ww_this_cpu_ptr(self.percpu.as_ptr().cast()).cast() }
-    }
-}
-
-impl Drop for Stats {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant, and nobody uses it any more.
-        unsafe { bindings::free_percpu(self.percpu.as_ptr().cast()) };
+    fn this_cpu(&self) -> &[AtomicU64; Counter::ALL.len()] {
+        self.percpu.this_cpu()
     }
 }

@@ -12,9 +12,12 @@ pub(crate) trait Sink {
     fn line(&mut self, line: &Line);
 }
 
+/// Bytes of a line, its NUL among them. A story in one line is the longest; `printk()` takes 1 KB.
+const ROOM: usize = 640;
+
 /// A line being made. What does not fit is cut off.
 pub(crate) struct Line {
-    bytes: [u8; 320],
+    bytes: [u8; ROOM],
     len: usize,
 }
 
@@ -22,7 +25,7 @@ impl Line {
     /// An empty line.
     pub(crate) fn new() -> Self {
         Self {
-            bytes: [0; 320],
+            bytes: [0; ROOM],
             len: 0,
         }
     }

@@ -7,6 +7,7 @@
 
 mod amplify;
 mod bindings;
+mod callers;
 mod compat;
 mod control;
 mod debugfs;
@@ -14,11 +15,16 @@ mod detect;
 mod hook;
 mod page;
 mod params;
+mod percpu;
 mod probes;
 mod report;
 mod ring;
 mod stats;
+mod story;
+mod sync;
 mod text;
+mod victims;
+mod windows;
 
 use core::sync::atomic::AtomicBool;
 use kernel::{prelude::*, sync::Arc};
@@ -43,17 +49,22 @@ impl kernel::Module for WakeWatch {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let params = params::Params::get()?;
         let stats = Arc::new(stats::Stats::new()?, GFP_KERNEL)?;
-        let (reporter, running) = report::Reporter::start(stats.clone(), params.report_limit)?;
+        let config = params.config;
+        let (reporter, running) = report::Reporter::start(stats.clone(), &config)?;
         let shared = Arc::new(
             probes::Shared {
-                detecting: AtomicBool::new(params.enable),
+                detecting: AtomicBool::new(false),
+                knobs: probes::Knobs::new(&config),
                 stats: stats.clone(),
-                amplify: Arc::new(amplify::Amplify::new(stats), GFP_KERNEL)?,
+                amplify: Arc::new(amplify::Amplify::new(stats.clone()), GFP_KERNEL)?,
                 reporter,
+                windows: Arc::new(windows::Windows::new(stats.clone())?, GFP_KERNEL)?,
+                callers: callers::Callers::new(stats)?,
+                victims: victims::Victims::new()?,
             },
             GFP_KERNEL,
         )?;
-        let control = control::Control::new(shared, params.symbols)?;
+        let control = control::Control::new(shared, params.symbols, config)?;
         control.detect(params.enable)?;
         control.set_amplify(params.amplify)?;
         let debugfs = debugfs::Directory::new(control.clone(), module)?;

@@ -2,7 +2,7 @@
 
 //! How many reports a second.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Lets `limit` events pass in every second, counted from the first one.
 ///
@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Limiter {
     /// The second it is, in the upper 32 bits, and how many have passed in it.
     second_and_count: AtomicU64,
-    limit: u32,
+    limit: AtomicU32,
 }
 
 impl Limiter {
@@ -20,8 +20,13 @@ impl Limiter {
     pub(crate) const fn new(limit: u32) -> Self {
         Self {
             second_and_count: AtomicU64::new(u64::MAX),
-            limit,
+            limit: AtomicU32::new(limit),
         }
+    }
+
+    /// Lets another number pass from now on.
+    pub(crate) fn set(&self, limit: u32) {
+        self.limit.store(limit, Relaxed);
     }
 
     /// May an event at `now_ns` nanoseconds pass?
@@ -33,7 +38,7 @@ impl Limiter {
         } else {
             0
         };
-        if count >= u64::from(self.limit) {
+        if count >= u64::from(self.limit.load(Relaxed)) {
             return false;
         }
         // A lost race means that another CPU's event took this place: ask no further, a

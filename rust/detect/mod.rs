@@ -7,5 +7,8 @@
 //! same files and tests them on the host.
 
 pub(crate) mod amplify;
+pub(crate) mod callers;
+pub(crate) mod config;
 pub(crate) mod limit;
 pub(crate) mod verdict;
+pub(crate) mod window;

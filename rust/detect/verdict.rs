@@ -13,23 +13,30 @@ pub(crate) enum Verdict {
     ZeroRef,
     /// A wake on a tail page.
     Tail,
+    /// A wake on a page that was freed and allocated again since its bit was cleared, whatever its
+    /// refcount is now.
+    Reused,
     /// Writeback ends and nobody but the page's known holders keeps it: the race is open.
     Unreferenced,
     /// Writeback ends on a page that is not under writeback.
     NotWriteback,
+    /// Writeback starts on a folio that is not locked.
+    UnlockedStart,
 }
 
 impl Verdict {
     /// How many verdicts there are; `as usize` of each is below it.
-    pub(crate) const COUNT: usize = 4;
+    pub(crate) const COUNT: usize = 6;
 
     /// The name in headlines and documents.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Verdict::ZeroRef => "zero-ref",
             Verdict::Tail => "tail",
+            Verdict::Reused => "reused",
             Verdict::Unreferenced => "unreferenced",
             Verdict::NotWriteback => "not-writeback",
+            Verdict::UnlockedStart => "unlocked-start",
         }
     }
 }
@@ -59,22 +66,39 @@ pub(crate) enum Wake {
     Leaked(Verdict),
 }
 
-/// Judges a wake by the state of the page it is delivered to; the same for every bit.
+/// What has happened to the page in the window that the wake ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// It was freed.
+    pub(crate) freed: bool,
+    /// After that, it was allocated.
+    pub(crate) allocated: bool,
+}
+
+/// Judges a wake, the same way for every bit: by the state of the page it is delivered to, and by
+/// what has happened to the page since the bit was cleared.
 ///
 /// A refcount of 0 alone proves nothing: `shrink_folio_list()` calls `folio_unlock()` while
 /// `__remove_mapping()` holds the refcount frozen at 0. But `free_pages_prepare()` clears every
 /// flag below the zone's bits, and a frozen page that is woken still has some (`PG_waiters`, to
 /// begin with, which is why it is woken). A page of the buddy allocator is free whatever its
 /// flags (free page reporting sets one there).
-pub(crate) fn wake(owner: &Owner) -> Wake {
+///
+/// A page that was freed in its window and isn't free now has been allocated again, whether that was
+/// seen or not: several pages can be allocated at once without an event for each.
+pub(crate) fn wake(owner: &Owner, past: Past) -> Wake {
+    let frozen = owner.refcount == 0 && owner.flags_left && !owner.buddy;
+    let free = owner.refcount == 0 && !frozen;
     if owner.tail {
         Wake::Leaked(Verdict::Tail)
-    } else if owner.refcount != 0 {
-        Wake::Owned
-    } else if owner.flags_left && !owner.buddy {
+    } else if past.allocated || (past.freed && !free) {
+        Wake::Leaked(Verdict::Reused)
+    } else if free {
+        Wake::Leaked(Verdict::ZeroRef)
+    } else if frozen {
         Wake::Frozen
     } else {
-        Wake::Leaked(Verdict::ZeroRef)
+        Wake::Owned
     }
 }
 
@@ -105,10 +129,12 @@ impl Holders {
 /// What [`end_of_writeback`] makes of an end of writeback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Somebody holds a reference across the clear and the wake.
-    Held,
-    /// A finding.
-    Open(Verdict),
+    /// Somebody holds that many references across the clear and the wake.
+    Held(i32),
+    /// None does, or fewer than none as counted.
+    Unreferenced(i32),
+    /// It isn't under writeback.
+    NotWriteback,
 }
 
 /// Judges the entry of `__folio_end_writeback()`.
@@ -118,14 +144,24 @@ pub(crate) enum End {
 /// sum that never was. Only a deficit that persists is a finding.
 pub(crate) fn end_of_writeback(writeback: bool, mut holders: impl FnMut() -> Holders) -> End {
     if !writeback {
-        return End::Open(Verdict::NotWriteback);
+        return End::NotWriteback;
     }
+    match spare(&mut holders) {
+        spare @ 1.. => End::Held(spare),
+        spare => End::Unreferenced(spare),
+    }
+}
+
+/// The spare references, asked for again while there are none; see [`end_of_writeback`].
+pub(crate) fn spare(mut holders: impl FnMut() -> Holders) -> i32 {
+    let mut spare = 0;
     for _ in 0..AUDIT_READS {
-        if holders().spare() > 0 {
-            return End::Held;
+        spare = holders().spare();
+        if spare > 0 {
+            break;
         }
     }
-    End::Open(Verdict::Unreferenced)
+    spare
 }
 
 /// How often a missing spare reference must be seen in a row to be believed.

@@ -86,6 +86,13 @@ impl<T: Handler> Registration<T> {
         unsafe { core::ptr::addr_of!((*self.probe.get()).nmissed).read_volatile() as u64 }
     }
 
+    /// The counter behind [`Self::missed`], for who has to look at it in a handler. Valid as long as
+    /// the registration lives.
+    pub(crate) fn missed_counter(&self) -> *const kernel::ffi::c_ulong {
+        // SAFETY: By the type invariant `probe` is valid; only an address is computed.
+        unsafe { core::ptr::addr_of!((*self.probe.get()).nmissed) }
+    }
+
     /// # Safety
     ///
     /// Called by the kernel only, with the kprobe of a `Registration<T>` and the registers of the

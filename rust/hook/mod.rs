@@ -31,6 +31,16 @@ impl Regs {
         compat::word(self.0.ip)
     }
 
+    /// The stack pointer: at a function's entry it points at the return address.
+    pub(crate) fn sp(&self) -> usize {
+        compat::word(self.0.sp)
+    }
+
+    /// For C functions that read registers.
+    pub(crate) fn as_raw(&self) -> *mut bindings::pt_regs {
+        core::ptr::from_ref(&self.0).cast_mut()
+    }
+
     /// The first argument. Valid at a function's entry only.
     pub(crate) fn arg0(&self) -> usize {
         compat::word(self.0.di)
@@ -46,7 +56,7 @@ impl Regs {
 fn explain(symbol: &CStr, err: Error) {
     if err == ENOENT {
         pr_err!(
-            "no symbol {}: this kernel has inlined or renamed it; look for it in /proc/kallsyms and name it with end_symbol= or wake_symbol=\n",
+            "no symbol {}: this kernel has inlined or renamed it; look for it in /proc/kallsyms; end_symbol= and wake_symbol= name the two that must be there\n",
             Name(symbol)
         );
     } else {

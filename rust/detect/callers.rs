@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Call sites: who ends writeback, on whose references, and how long the windows are.
+//!
+//! Which row a call site has is found in [`Sites`], one for all CPUs; what is counted is in
+//! [`Rows`], one for each CPU, which only that CPU writes.
+
+use core::sync::atomic::{
+    AtomicI32, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+/// Call sites there is room for.
+pub(crate) const SITES: usize = 128;
+/// Places that are looked at before a call site is given up.
+const PROBES: usize = 16;
+/// Lengths of windows: the k-th counts those of 2^k to 2^(k+1) - 1 ns. The last one has the rest.
+pub(crate) const LENGTHS: usize = 36;
+
+/// Which function was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Function {
+    /// `folio_end_writeback()`.
+    EndWriteback,
+    /// `folio_end_read()`.
+    EndRead,
+    /// `folio_end_private_2()`.
+    Private2,
+    /// `folio_unlock()`.
+    Unlock,
+}
+
+impl Function {
+    /// All of them; `as usize` of each is its place.
+    pub(crate) const ALL: [Function; 4] = [
+        Function::EndWriteback,
+        Function::EndRead,
+        Function::Private2,
+        Function::Unlock,
+    ];
+
+    /// The name in files and configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Function::EndWriteback => "end_writeback",
+            Function::EndRead => "end_read",
+            Function::Private2 => "private_2",
+            Function::Unlock => "unlock",
+        }
+    }
+}
+
+/// The call sites seen so far. Lock-free; an entry is never removed.
+pub(crate) struct Sites {
+    keys: [AtomicU64; SITES],
+}
+
+impl Sites {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            keys: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// The row of the call of `function` from `caller`; `None` if there is no room for it.
+    #[inline]
+    pub(crate) fn row(&self, function: Function, caller: u64) -> Option<usize> {
+        let key = key(function, caller);
+        let first = (key.wrapping_mul(0x61c8_8646_80b5_83eb) >> 40) as usize;
+        for probe in 0..PROBES {
+            let row = first.wrapping_add(probe) % SITES;
+            let place = self.keys.get(row)?;
+            let found = match place.load(Relaxed) {
+                0 => match place.compare_exchange(0, key, AcqRel, Acquire) {
+                    Ok(_) => key,
+                    Err(other) => other,
+                },
+                found => found,
+            };
+            if found == key {
+                return Some(row);
+            }
+        }
+        None
+    }
+
+    /// The call site of a row.
+    pub(crate) fn site(&self, row: usize) -> Option<(Function, u64)> {
+        let key = self.keys.get(row)?.load(Relaxed);
+        if key == 0 {
+            return None;
+        }
+        let function = Function::ALL.get((key >> 60) as usize)?;
+        // Addresses of kernel text have all of the upper bits set.
+        Some((*function, key | (0xf << 60)))
+    }
+}
+
+fn key(function: Function, caller: u64) -> u64 {
+    ((function as u64) << 60) | (caller & !(0xf << 60))
+}
+
+/// What one CPU knows of one call site. All-zero is a new one.
+pub(crate) struct Row {
+    calls: AtomicU64,
+    none: AtomicU64,
+    least: AtomicI32,
+    most: AtomicI32,
+    lengths: [AtomicU32; LENGTHS],
+}
+
+/// The rows of one CPU.
+pub(crate) type Rows = [Row; SITES];
+
+impl Row {
+    /// Counts a call with that many spare references. On the row's own CPU, not nested.
+    #[inline]
+    pub(crate) fn audit(&self, spare: i32) {
+        let calls = self.calls.load(Relaxed);
+        self.calls.store(calls.wrapping_add(1), Relaxed);
+        if spare <= 0 {
+            self.none
+                .store(self.none.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+        if calls == 0 || spare < self.least.load(Relaxed) {
+            self.least.store(spare, Relaxed);
+        }
+        if calls == 0 || spare > self.most.load(Relaxed) {
+            self.most.store(spare, Relaxed);
+        }
+    }
+
+    /// Counts a window that has ended in a wake. On the row's own CPU, not nested.
+    #[inline]
+    pub(crate) fn length(&self, ns: u64) {
+        let place = (ns.checked_ilog2().unwrap_or(0) as usize).min(LENGTHS - 1);
+        if let Some(count) = self.lengths.get(place) {
+            count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+    }
+
+    /// Forgets everything. A count that is made meanwhile may or may not stay.
+    pub(crate) fn reset(&self) {
+        self.calls.store(0, Relaxed);
+        self.none.store(0, Relaxed);
+        for count in &self.lengths {
+            count.store(0, Relaxed);
+        }
+    }
+}
+
+/// What all CPUs know of a call site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sum {
+    /// Calls that were audited.
+    pub(crate) calls: u64,
+    /// Those of them with no spare reference.
+    pub(crate) none: u64,
+    /// The least spare references seen; makes sense if there were calls.
+    pub(crate) least: i32,
+    /// The most.
+    pub(crate) most: i32,
+    /// Windows that ended in a wake, by the logarithm of their length in ns.
+    pub(crate) lengths: [u64; LENGTHS],
+}
+
+impl Sum {
+    /// Of the rows that belong to one call site.
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a Row>) -> Self {
+        let mut sum = Self {
+            calls: 0,
+            none: 0,
+            least: i32::MAX,
+            most: i32::MIN,
+            lengths: [0; LENGTHS],
+        };
+        for row in rows {
+            let calls = row.calls.load(Relaxed);
+            if calls != 0 {
+                sum.least = sum.least.min(row.least.load(Relaxed));
+                sum.most = sum.most.max(row.most.load(Relaxed));
+            }
+            sum.calls = sum.calls.wrapping_add(calls);
+            sum.none = sum.none.wrapping_add(row.none.load(Relaxed));
+            for (sum, count) in sum.lengths.iter_mut().zip(&row.lengths) {
+                *sum = sum.wrapping_add(count.load(Relaxed).into());
+            }
+        }
+        sum
+    }
+
+    /// Windows that ended in a wake.
+    pub(crate) fn windows(&self) -> u64 {
+        self.lengths.iter().fold(0, |sum, n| sum.wrapping_add(*n))
+    }
+}

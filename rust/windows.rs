@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The window table in the kernel: contexts, clocks, tasks and stacks for [`crate::detect::window`],
+//! and the tracepoints that mark.
+
+use crate::{
+    bindings, compat,
+    detect::window::{Bit, Bucket, Event, Mark, Marked, Opened, Outcome, Table, Window},
+    hook::tracepoint,
+    page::Page,
+    stats::{Counter, Stats},
+};
+use core::ffi::c_void;
+use kernel::{alloc::kvec::KVVec, c_str, prelude::*, sync::Arc};
+
+/// Buckets of the table: with the windows of each some 150 KB. A context has one window at a
+/// time, so what counts is how many tasks and CPUs end writeback, not how many pages.
+const BUCKETS: usize = 256;
+/// Stack entries kept of an event.
+const DEPTH: usize = 24;
+
+/// The windows of all pages.
+pub(crate) struct Windows {
+    table: Table<KVVec<Bucket>>,
+    stats: Arc<Stats>,
+}
+
+impl Windows {
+    /// None. May sleep.
+    pub(crate) fn new(stats: Arc<Stats>) -> Result<Self> {
+        let mut buckets = KVVec::with_capacity(BUCKETS, GFP_KERNEL)?;
+        for _ in 0..BUCKETS {
+            buckets.push(Bucket::new(), GFP_KERNEL)?;
+        }
+        // SAFETY: May sleep, and does so. Handlers can then take stacks without allocating.
+        if unsafe { bindings::ww_stack_depot_prepare() } != 0 {
+            pr_info!("no stacks of who frees and allocates: this kernel has no stack depot (CONFIG_STACKDEPOT, which PAGE_OWNER and KASAN select)\n");
+        }
+        Ok(Self {
+            table: Table::new(buckets),
+            stats,
+        })
+    }
+
+    /// Opens a window. For kprobe handlers.
+    #[inline]
+    pub(crate) fn open(&self, page: Page, bit: Bit, opened: Opened) {
+        let Outcome {
+            open,
+            overwrote,
+            retired,
+        } = self.table.open(page.pfn() as u64, bit, context(), opened);
+        self.stats.count(if open {
+            Counter::WindowsOpened
+        } else {
+            Counter::WindowsDropped
+        });
+        if retired {
+            self.stats.count(Counter::WindowsRetired);
+        }
+        if overwrote {
+            self.stats.count(Counter::WindowsOverwritten);
+        }
+    }
+
+    /// Closes the window of this wake, which has one unless it was dropped, overwritten or its
+    /// opening was missed. For kprobe handlers.
+    #[inline]
+    pub(crate) fn wake(&self, page: Page, bit: Bit) -> Option<Window> {
+        self.table.wake(page.pfn() as u64, bit, context())
+    }
+
+    /// The window of this context, which stays open.
+    pub(crate) fn look(&self, page: Page, bit: Bit) -> Option<Window> {
+        self.table.look(page.pfn() as u64, bit, context())
+    }
+
+    /// Writeback of a folio starts: if that page has an open window from an earlier life, mark it.
+    #[inline]
+    pub(crate) fn started(&self, folio: Page) {
+        let marked = self
+            .table
+            .mark(folio.pfn() as u64, Mark::Started, || self.event());
+        self.count(marked, Counter::MarksStarted);
+    }
+
+    /// Closes all windows: whatever is found open afterwards has been opened since.
+    pub(crate) fn clear(&self) {
+        self.table.clear();
+    }
+
+    /// How many are open, how many of those on pages that were freed, and how many there is room for.
+    pub(crate) fn occupancy(&self) -> (usize, usize, usize) {
+        let (open, freed) = self.table.open_windows();
+        (open, freed, self.table.room())
+    }
+
+    /// Who is here, and where. For tracepoint and kprobe handlers; slow.
+    #[cold]
+    fn event(&self) -> Event {
+        let mut stack = [0usize; DEPTH];
+        // SAFETY: There is always a current task, which stays while it runs; the others read the
+        // CPU's state, and a stack into an array of that size. Any context.
+        let (pid, comm, cpu, context, handle) = unsafe {
+            let task = bindings::get_current();
+            let depth = bindings::stack_trace_save(stack.as_mut_ptr().cast(), DEPTH as u32, 1);
+            (
+                (*task).pid,
+                (*task).comm,
+                cpu(),
+                bindings::ww_context(),
+                bindings::ww_stack_depot_save(stack.as_mut_ptr().cast(), depth),
+            )
+        };
+        if handle == 0 {
+            self.stats.count_nested(Counter::StacksDropped);
+        }
+        Event {
+            when_ns: now(),
+            pid,
+            cpu: cpu as u16,
+            context: context as u16,
+            comm: comm.map(compat::byte),
+            stack: handle,
+        }
+    }
+
+    #[inline]
+    fn count(&self, marked: Marked, counter: Counter) {
+        if marked != Marked::default() {
+            self.count_marked(marked, counter);
+        }
+    }
+
+    #[cold]
+    fn count_marked(&self, marked: Marked, counter: Counter) {
+        self.stats.add_nested(counter, marked.windows);
+        self.stats.add_nested(
+            Counter::MarksDropped,
+            marked.dropped.wrapping_add(marked.unknown),
+        );
+    }
+}
+
+/// The clock of reports and windows, that of the kernel log.
+#[inline]
+pub(crate) fn now() -> u64 {
+    // SAFETY: Reads a clock. Any context.
+    unsafe { bindings::ww_local_clock() }
+}
+
+/// The CPU that this is.
+#[inline]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: Reads a per-CPU variable.
+    unsafe { bindings::ww_smp_processor_id() }
+}
+
+/// The flow of execution that this is: a task, or softirq or hardirq of a CPU.
+#[inline]
+pub(crate) fn context() -> u64 {
+    // SAFETY: Reads the CPU's state. Any context.
+    unsafe { bindings::ww_context_id() }
+}
+
+/// Marks pages that are freed. `free_pages_prepare()` (mm/page_alloc.c, 6.12) fires
+/// `mm_page_free` for every folio that is given back, before anybody else can have it.
+pub(crate) struct MarkFreed(pub(crate) Arc<Windows>);
+
+// SAFETY: `TP_PROTO` of mm_page_free (include/trace/events/kmem.h, 6.12) is a page and an order.
+unsafe impl tracepoint::Handler for MarkFreed {
+    const NAME: &'static CStr = c_str!("mm_page_free");
+    const PROBE: *const c_void = Self::page_free as *const c_void;
+}
+
+impl MarkFreed {
+    /// # Safety
+    ///
+    /// Called by the tracepoint only.
+    unsafe extern "C" fn page_free(
+        this: *const Self,
+        page: *mut bindings::page,
+        _order: kernel::ffi::c_uint,
+    ) {
+        // SAFETY: `this` is what was registered, and is alive until no probe runs.
+        let windows = unsafe { &*(*this).0 };
+        // SAFETY: It comes from the kernel as a page.
+        let pfn = unsafe { Page::from_addr(page as usize) }.pfn() as u64;
+        let marked = windows.table.mark(pfn, Mark::Freed, || windows.event());
+        windows.count(marked, Counter::MarksFreed);
+    }
+}
+
+/// Marks freed pages that are allocated: `__alloc_pages()` (mm/page_alloc.c, 6.12) fires
+/// `mm_page_alloc`. Bulk allocation does not, nor does the vmalloc that uses it.
+pub(crate) struct MarkAllocated(pub(crate) Arc<Windows>);
+
+// SAFETY: `TP_PROTO` of mm_page_alloc (include/trace/events/kmem.h, 6.12) is a page, which may be
+// null, an order, gfp flags and a migrate type.
+unsafe impl tracepoint::Handler for MarkAllocated {
+    const NAME: &'static CStr = c_str!("mm_page_alloc");
+    const PROBE: *const c_void = Self::page_alloc as *const c_void;
+}
+
+impl MarkAllocated {
+    /// # Safety
+    ///
+    /// Called by the tracepoint only.
+    unsafe extern "C" fn page_alloc(
+        this: *const Self,
+        page: *mut bindings::page,
+        order: kernel::ffi::c_uint,
+        _gfp: bindings::gfp_t,
+        _migratetype: kernel::ffi::c_int,
+    ) {
+        if page.is_null() {
+            return;
+        }
+        // SAFETY: `this` is what was registered, and is alive until no probe runs.
+        let windows = unsafe { &*(*this).0 };
+        // SAFETY: It comes from the kernel as a page.
+        let pfn = unsafe { Page::from_addr(page as usize) }.pfn() as u64;
+        let marked = windows
+            .table
+            .mark_range(pfn, order, Mark::Allocated, || windows.event());
+        windows.count(marked, Counter::MarksAllocated);
+    }
+}
