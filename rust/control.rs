@@ -50,7 +50,7 @@ impl<T: kprobe::Handler> Probe<T> {
     fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
         Ok(Self {
             registration: kprobe::Registration::new(symbol, handler)?,
-            armed: true,
+            armed: false,
         })
     }
 
@@ -162,7 +162,6 @@ impl Control {
                 knobs.set_missed(function, probe.registration.missed_counter());
             }
         }
-        probes.arm(&shared, false)?;
         Arc::pin_init(
             pin_init!(Self {
                 shared,

@@ -6,8 +6,10 @@
 //! The functions that wakewatch probes are called for real, on a page of this module's own whose
 //! words are first made to look like what is to be found. For each of the wake bits: a page that
 //! is owned, one whose refcount is frozen, one that has been freed. Then one end of writeback on a
-//! page that is not under writeback, and one that nobody holds. (A wake on a tail page would be a
-//! `VM_BUG_ON` of the kernel's own; the reproducer shows that one.)
+//! page that is not under writeback, and one that nobody holds; a start of writeback on an unlocked
+//! page; and a page that is really freed and allocated again between the end of its writeback and
+//! the wake. (A wake on a tail page would be a `VM_BUG_ON` of the kernel's own; the reproducer
+//! shows that one.)
 
 mod bindings;
 
@@ -36,18 +38,25 @@ const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
 
 type WakeBit = unsafe extern "C" fn(*mut bindings::page, kernel::ffi::c_int);
 type EndWriteback = unsafe extern "C" fn(*mut bindings::page);
+type StartWriteback = unsafe extern "C" fn(*mut bindings::page, bool);
+
+/// How many pages are allocated to get one again that was just freed: it is the first of this
+/// CPU's free list, unless the task is moved to another CPU just then.
+const TRIES: usize = 16;
 
 impl kernel::Module for Events {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let wake = address(c_str!("folio_wake_bit"))?;
         let end = address(c_str!("__folio_end_writeback"))?;
+        let start = address(c_str!("__folio_start_writeback"))?;
         // SAFETY: These are the addresses of functions of these types (6.12). A folio of one page
         // is that page. That the second one may return a `bool` does not matter to a caller on
         // x86-64 that ignores it.
-        let (wake, end) = unsafe {
+        let (wake, end, start) = unsafe {
             (
                 core::mem::transmute::<*const (), WakeBit>(wake),
                 core::mem::transmute::<*const (), EndWriteback>(end),
+                core::mem::transmute::<*const (), StartWriteback>(start),
             )
         };
 
@@ -85,9 +94,46 @@ impl kernel::Module for Events {
         unsafe { end(raw) };
 
         flags.store(own_flags, Relaxed);
-        pr_info!("events raised\n");
+        // SAFETY: As above. The end of this writeback is one that the module's reference keeps.
+        unsafe {
+            start(raw, false);
+            end(raw);
+        }
+        drop(page);
+
+        let reused = reuse(start, end, wake)?;
+        pr_info!(
+            "events raised, a page {}\n",
+            if reused { "reused" } else { "not reused" }
+        );
         Ok(Self)
     }
+}
+
+/// Ends a writeback, frees the page and allocates it again, and wakes. `false` if the page did not
+/// come back.
+fn reuse(start: StartWriteback, end: EndWriteback, wake: WakeBit) -> Result<bool> {
+    let page = Page::alloc_page(GFP_KERNEL)?;
+    let raw: *mut bindings::page = page.as_ptr();
+    // SAFETY: The page is this module's, and in no mapping. Bit operations on its flags are what
+    // the functions are made for.
+    unsafe {
+        start(raw, false);
+        end(raw);
+    }
+    drop(page);
+    let mut pages = KVec::with_capacity(TRIES, GFP_KERNEL)?;
+    for _ in 0..TRIES {
+        let page = Page::alloc_page(GFP_KERNEL)?;
+        let again = page.as_ptr() == raw;
+        pages.push(page, GFP_KERNEL)?;
+        if again {
+            // SAFETY: Nobody waits for this page.
+            unsafe { wake(raw, bindings::pageflags_PG_writeback as _) };
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where a function is: kprobes can look up what is not exported.

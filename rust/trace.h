@@ -2,7 +2,8 @@
 /*
  * wakewatch's trace events. In C because TRACE_EVENT() is the preprocessor's.
  * `bit` and `verdict` are numbers of the kernel's own and of this module; the
- * printed form has names for both.
+ * printed form has names for both. Fields are of C's own types: without BTF,
+ * bpftrace knows no others.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM wakewatch
@@ -13,10 +14,15 @@
 #include <linux/page-flags.h>
 #include <linux/tracepoint.h>
 
-/* enum Verdict of detect/verdict.rs; its compile-time checks hold these to it. */
+/* enum Verdict of detect/verdict.rs, whose tests hold these to it. */
 #define WW_VERDICT_ZERO_REF		0
 #define WW_VERDICT_TAIL			1
 #define WW_VERDICT_REUSED		2
+
+/* For programs that read the format: they don't know the enum. */
+TRACE_DEFINE_ENUM(PG_locked);
+TRACE_DEFINE_ENUM(PG_writeback);
+TRACE_DEFINE_ENUM(PG_private_2);
 
 #define ww_show_verdict(verdict)				\
 	__print_symbolic(verdict,				\
@@ -34,7 +40,7 @@
 TRACE_EVENT(wake_leak,
 
 	TP_PROTO(unsigned int verdict, unsigned long pfn, unsigned int bit,
-		 int refcount, u64 since_clear_ns, unsigned long caller),
+		 int refcount, unsigned long long since_clear_ns, unsigned long caller),
 
 	TP_ARGS(verdict, pfn, bit, refcount, since_clear_ns, caller),
 
@@ -43,7 +49,7 @@ TRACE_EVENT(wake_leak,
 		__field(unsigned int,	bit)
 		__field(unsigned long,	pfn)
 		__field(int,		refcount)
-		__field(u64,		since_clear_ns)
+		__field(unsigned long long, since_clear_ns)
 		__field(unsigned long,	caller)
 	),
 
@@ -91,7 +97,7 @@ TRACE_EVENT(end_unreferenced,
 /* A window has ended in a wake. */
 TRACE_EVENT(window,
 
-	TP_PROTO(unsigned long pfn, unsigned int bit, u64 length_ns,
+	TP_PROTO(unsigned long pfn, unsigned int bit, unsigned long long length_ns,
 		 unsigned long caller),
 
 	TP_ARGS(pfn, bit, length_ns, caller),
@@ -99,7 +105,7 @@ TRACE_EVENT(window,
 	TP_STRUCT__entry(
 		__field(unsigned long,	pfn)
 		__field(unsigned int,	bit)
-		__field(u64,		length_ns)
+		__field(unsigned long long, length_ns)
 		__field(unsigned long,	caller)
 	),
 

@@ -210,8 +210,9 @@ impl Note {
 
     fn write(&self, generation: u64, event: &Event) -> bool {
         let state = self.state.load(Relaxed);
-        // A slow one of an earlier window is at it.
+        // A slow one of an earlier window is at it, or this is the slow one.
         if state & WRITING != 0
+            || (generation.wrapping_sub(state & GENERATION) as i64) < 0
             || self
                 .state
                 .compare_exchange(state, generation | WRITING, Acquire, Relaxed)
@@ -341,13 +342,9 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
         // left. The wake must not find it.
         outcome.retired |= retire_same(bucket, pfn, bit, context);
         for _ in 0..TRIES {
-            let Some((way, word, details)) = place(bucket, opened.when_ns) else {
+            let Some((way, word, details, old)) = place(bucket, opened.when_ns) else {
                 return outcome;
             };
-            let old = word.load(Relaxed);
-            if old & BUSY != 0 {
-                continue;
-            }
             let generation = (old & GENERATION).wrapping_add(1 << GENERATION_SHIFT);
             if word
                 .compare_exchange(old, generation | BUSY, Acquire, Relaxed)
@@ -396,7 +393,7 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
         pfn: u64,
         order: u32,
         mark: Mark,
-        event: impl FnOnce() -> Event,
+        event: impl Fn() -> Event,
     ) -> Marked {
         if order == 0 {
             return self.mark(pfn, mark, event);
@@ -406,12 +403,12 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
             if page == 0 || (page.wrapping_sub(1).wrapping_sub(pfn)) >> order != 0 {
                 continue;
             }
-            // One is enough for the story.
-            let marked = self.mark(page - 1, mark, event);
-            if marked == Marked::default() {
-                let _ = place.compare_exchange(page, 0, Relaxed, Relaxed);
+            let marked = self.mark(page - 1, mark, &event);
+            if marked != Marked::default() {
+                // One is enough for the story.
+                return marked;
             }
-            return marked;
+            let _ = place.compare_exchange(page, 0, Relaxed, Relaxed);
         }
         Marked::default()
     }
@@ -553,9 +550,14 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
                 }
                 let since = window.opened.when_ns;
                 window.superseded = bucket.ways().any(|(other, details)| {
-                    !core::ptr::eq(other, word)
-                        && mine(other.load(Acquire))
-                        && details.when_ns.load(Relaxed) > since
+                    let then = other.load(Acquire);
+                    if core::ptr::eq(other, word) || !mine(then) {
+                        return false;
+                    }
+                    let later = details.when_ns.load(Relaxed) > since;
+                    // As above; closed or marked meanwhile, it is the same window.
+                    fence(Acquire);
+                    later && (other.load(Relaxed) ^ then) & GENERATION == 0
                 });
                 return Some(window);
             }
@@ -639,19 +641,20 @@ fn close(word: &AtomicU64, old: u64) -> bool {
 }
 
 /// A way for a new window: an empty one, or the one that was opened first. The number of the way
-/// comes along.
+/// and the word that made it the choice come along: if that has changed, so may have the choice.
 #[inline]
-fn place(bucket: &Bucket, now: u64) -> Option<(usize, &AtomicU64, &Details)> {
+fn place(bucket: &Bucket, now: u64) -> Option<(usize, &AtomicU64, &Details, u64)> {
     let mut oldest = None;
     let mut age = 0;
     for (way, (word, details)) in bucket.ways().enumerate() {
-        let old = word.load(Relaxed);
+        let old = word.load(Acquire);
         if old & (BIT | BUSY) == 0 {
-            return Some((way, word, details));
+            return Some((way, word, details, old));
         }
-        let since = now.wrapping_sub(details.when_ns.load(Relaxed));
+        // The clocks of two CPUs may differ a little.
+        let since = now.saturating_sub(details.when_ns.load(Relaxed));
         if old & BUSY == 0 && (oldest.is_none() || since > age) {
-            oldest = Some((way, word, details));
+            oldest = Some((way, word, details, old));
             age = since;
         }
     }

@@ -36,7 +36,7 @@ unsafe impl<T: Handler> Send for Registration<T> {}
 unsafe impl<T: Handler> Sync for Registration<T> {}
 
 impl<T: Handler> Registration<T> {
-    /// Probes the entry of `symbol`. May sleep.
+    /// Probes the entry of `symbol`, once it is armed. May sleep.
     ///
     /// # Errors
     ///
@@ -48,6 +48,7 @@ impl<T: Handler> Registration<T> {
                 probe: Opaque::new(bindings::kprobe {
                     symbol_name: symbol.as_char_ptr(),
                     pre_handler: Some(Self::trampoline),
+                    flags: bindings::KPROBE_FLAG_DISABLED,
                     // SAFETY: All-zero is what a C initialiser leaves in the other fields.
                     ..unsafe { core::mem::zeroed() }
                 }),
@@ -68,15 +69,26 @@ impl<T: Handler> Registration<T> {
     }
 
     /// Arms or disarms the probe, which stays registered. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`, explained in the kernel log, if all kprobes are switched off by
+    /// `/sys/kernel/debug/kprobes/enabled`: `enable_kprobe()` (kernel/kprobes.c, 6.12) says nothing of
+    /// it, and leaves the probe disarmed for good.
     pub(crate) fn arm(&self, armed: bool) -> Result {
-        // SAFETY: By the type invariant the probe is registered.
-        to_result(unsafe {
-            if armed {
-                bindings::enable_kprobe(self.probe.get())
-            } else {
-                bindings::disable_kprobe(self.probe.get())
-            }
-        })
+        let probe = self.probe.get();
+        if !armed {
+            // SAFETY: By the type invariant the probe is registered.
+            return to_result(unsafe { bindings::disable_kprobe(probe) });
+        }
+        // SAFETY: As above.
+        to_result(unsafe { bindings::enable_kprobe(probe) })?;
+        // SAFETY: As above; nobody else changes the flag.
+        if unsafe { (*probe).flags } & bindings::KPROBE_FLAG_DISABLED != 0 {
+            pr_err!("kprobes are switched off: write 1 to /sys/kernel/debug/kprobes/enabled\n");
+            return Err(EAGAIN);
+        }
+        Ok(())
     }
 
     /// How many hits the kernel has skipped because another probe was being handled.

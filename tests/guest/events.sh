@@ -50,19 +50,34 @@ assertion() {
 	! dmesg | grep -A 8 'page: refcount:0' | grep -E 'flags:.*(waiters|uptodate)'
 }
 
-plan 10
+# The report of the reused page tells the whole story: each of these lines, in this order.
+story() {
+	local report
+	report=$(sed -n '/reused wake of PG_writeback/,/^====/p' "$WW_DEBUGFS/reports")
+	printf '%s\n' "$report"
+	printf '%s\n' "$report" | tr '\n' '|' | grep -qE \
+		'story:\| \+0\.000 ms clear on CPU . in task, task insmod pid [0-9]+, by [^|]*\| \+[0-9.]+ ms freed on CPU . in task, task insmod pid [0-9]+\|( {6}[^|]*\|)+ \+[0-9.]+ ms allocated on CPU . in task, task insmod pid [0-9]+\|( {6}[^|]*\|)+ \+[0-9.]+ ms wake on CPU' ||
+		{ echo "not told"; return 1; }
+	printf '%s\n' "$report" | grep -qE '^wakewatch: story verdict=reused .* bit=PG_writeback clear_ns=[0-9]+ caller=.* freed=[0-9]+ freed_cpu=. freed_pid=[0-9]+ allocated=[0-9]+ .* wake=[0-9]+ victims=0$' ||
+		{ echo "no line for machines"; return 1; }
+}
+
+plan 13
 load_wakewatch
 check "nothing is found before anything is raised" counts not_writeback=0 unreferenced=0 \
-	zero_ref=0 tail=0 frozen_wake=0
+	zero_ref=0 tail=0 reused=0 unlocked_start=0 frozen_wake=0
 check "events are raised" insmod "${WW_KO%.ko}_events.ko"
 check "they are counted" counts frozen_wake=3 zero_ref=3 not_writeback=1 unreferenced=1 \
-	tail=0 reports_dropped=0 reports_suppressed=0
+	tail=0 reused=1 unlocked_start=2 reports_dropped=0 reports_suppressed=0
 for bit in locked writeback private_2; do
 	check "a wake of PG_$bit on a freed page is reported" reported 1 "zero-ref wake of PG_$bit"
 done
 check "a frozen refcount isn't" reported 3 "zero-ref wake of PG_.*"
 check "the end of no writeback is reported" reported 1 "not-writeback end of writeback"
 check "the end of one that nobody holds is reported" reported 1 "unreferenced end of writeback"
+check "the start of writeback of an unlocked page is reported" reported 2 "unlocked-start start of writeback"
+check "a page that was freed and allocated again is reported" reported 1 "reused wake of PG_writeback"
+check "and its story is told" story
 check "the kernel's own assertion fires for the freed page, not for the frozen one" assertion
 rmmod wakewatch_events
 finish

@@ -31,7 +31,7 @@ since_mark() {
 nothing_left() {
 	! grep -q '^wakewatch ' /proc/modules || { echo "module is loaded"; return 1; }
 	[ ! -e "$WW_DEBUGFS" ] || { echo "$WW_DEBUGFS is there"; return 1; }
-	! grep -E 'folio_(end_writeback|wake_bit)' /sys/kernel/debug/kprobes/list
+	! grep -E 'folio|wake_page' /sys/kernel/debug/kprobes/list
 }
 
 no_splat() {
@@ -66,14 +66,65 @@ taken() {
 	[ "$(cat "$WW_DEBUGFS/$1")" = "$3" ] || { cat "$WW_DEBUGFS/$1"; return 1; }
 }
 
+# The knobs as they are when nobody has said otherwise: README.md has the same.
+defaults="writeback=1 end_read=1 private_2=1 unlock=0 marks=1 start=1 victims=1 audit_read=0 sample=1 report_limit=10 panic_on_report=0"
+
+config_is() {
+	[ "$(tr '\n' ' ' <"$WW_DEBUGFS/config")" = "$1 " ] || { cat "$WW_DEBUGFS/config"; return 1; }
+}
+
+# What is read can be written back, and changes nothing.
+config_round_trip() {
+	local before
+	before=$(cat "$WW_DEBUGFS/config")
+	printf '%s\n' "$before" >"$WW_DEBUGFS/config" || return 1
+	[ "$(cat "$WW_DEBUGFS/config")" = "$before" ]
+}
+
+# Every knob of the file is a parameter, and the other way round.
+config_params() {
+	local knobs="writeback=0 end_read=0 private_2=0 unlock=1 marks=0 start=0 victims=0 audit_read=1 sample=7 report_limit=9 panic_on_report=1"
+	# shellcheck disable=SC2086 # words
+	insmod "$WW_KO" $knobs || return 1
+	config_is "$knobs" || { rmmod wakewatch; return 1; }
+	rmmod wakewatch
+}
+
+# Bytes of all kinds into each file: it is taken or refused, and the module goes on.
+arbitrary_bytes() {
+	local file n before
+	echo 0 >"$WW_DEBUGFS/enable"
+	for file in enable amplify config reset; do
+		for n in 1 2 3 7 16 64 200 255 256 300 4096; do
+			head -c "$n" /dev/urandom >"$WW_DEBUGFS/$file" 2>/dev/null
+			head -c "$n" /dev/zero >"$WW_DEBUGFS/$file" 2>/dev/null
+			head -c "$n" /dev/urandom | tr -dc 'a-z=0-9, _' >"$WW_DEBUGFS/$file" 2>/dev/null
+		done
+	done
+	echo off >"$WW_DEBUGFS/amplify" && echo "$defaults" >"$WW_DEBUGFS/config" && echo 1 >"$WW_DEBUGFS/enable" &&
+		config_is "$defaults"
+}
+
 # not_writable FILE: not even for root.
 not_writable() {
 	! echo 1 2>/dev/null >"$WW_DEBUGFS/$1" || { echo "was taken"; return 1; }
 }
 
+# For root a mode is no obstacle, and what is shown is nothing.
+not_readable() {
+	[ -z "$(cat "$WW_DEBUGFS/$1")" ]
+}
+
+# not_taken FILE TEXT SAYS: as rejected, for a file that shows nothing.
+not_taken() {
+	mark
+	! printf '%b' "$2" 2>/dev/null >"$WW_DEBUGFS/$1" || { echo "was taken"; return 1; }
+	since_mark | grep -qF -- "$3" || { echo "does not say: $3"; return 1; }
+}
+
 modes() {
 	local want have
-	want="400 reports 400 stats 600 amplify 600 enable"
+	want="200 reset 400 callers 400 reports 400 stats 400 windows 600 amplify 600 config 600 enable"
 	have=$(cd "$WW_DEBUGFS" && stat -c '%a %n' -- * | sort | tr '\n' ' ')
 	[ "${have% }" = "$want" ] || { echo "$have"; return 1; }
 }
@@ -115,6 +166,15 @@ unload_in_window() {
 	nothing_left
 }
 
+# Where kprobes are switched off, a probe could be registered and never hit.
+kprobes_off() {
+	local status=0
+	echo 0 >/sys/kernel/debug/kprobes/enabled
+	refused enable=1 "kprobes are switched off" || status=1
+	echo 1 >/sys/kernel/debug/kprobes/enabled
+	return "$status"
+}
+
 second_copy() {
 	! insmod "$WW_KO" 2>/dev/null || { echo "was loaded"; return 1; }
 }
@@ -133,7 +193,7 @@ counts_nothing_when_off() {
 	before=$(ww_stat end_writeback)
 	dd if=/dev/zero of="$WW_MNT/off" bs=64k count=16 conv=fsync 2>/dev/null
 	after=$(ww_stat end_writeback)
-	[ "$(grep -c 'folio.*DISABLED' /sys/kernel/debug/kprobes/list)" -eq 2 ] || {
+	[ "$(grep -c 'folio.*DISABLED' /sys/kernel/debug/kprobes/list)" -eq 6 ] || {
 		cat /sys/kernel/debug/kprobes/list
 		return 1
 	}
@@ -143,7 +203,7 @@ counts_nothing_when_off() {
 	[ "$(ww_stat end_writeback)" -gt "$after" ] || { echo "still nothing when on"; return 1; }
 }
 
-plan 39
+plan 57
 setup_loop
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
 start=ww-start-$RANDOM
@@ -153,6 +213,8 @@ check "nothing is there to begin with" nothing_left
 check "enable=7 is refused" refused enable=7 "invalid for parameter"
 check "report_limit=0 is refused" refused report_limit=0 "say 1 to 1000"
 check "report_limit=1001 is refused" refused report_limit=1001 "say 1 to 1000"
+check "sample=0 is refused" refused sample=0 "say 1 to 1000000"
+check "marks=2 is refused" refused marks=2 "invalid for parameter"
 check "report_limit=many is refused" refused report_limit=many "invalid for parameter"
 check "amplify=on is refused" refused amplify=on "is not one of off, where="
 check "amplify= is refused" refused amplify= "say where="
@@ -166,7 +228,24 @@ check "a function that may not be probed is explained" \
 check "amplify with a bad symbol leaves nothing" \
 	refused end_symbol=no_such_function "no symbol no_such_function"
 
-load_wakewatch report_limit=100
+check "kprobes that are switched off are explained" kprobes_off
+check "every knob is a parameter" config_params
+load_wakewatch
+check "the knobs' defaults" config_is "$defaults"
+check "config: what is read can be written" config_round_trip
+check "config: some knobs" taken config "sample=3,unlock=1 marks=0" \
+	"$(tr ' ' '\n' <<<"$defaults" | sed 's/^sample=.*/sample=3/;s/^unlock=.*/unlock=1/;s/^marks=.*/marks=0/')"
+check "config: and back" taken config "$defaults" "$(tr ' ' '\n' <<<"$defaults")"
+check "config: a knob there isn't" rejected config 'unlock=1 speed=1\n' "is not one of writeback="
+check "config: out of range" rejected config 'unlock=1 sample=1000001\n' "out of range"
+check "config: no switch" rejected config 'marks=2\n' "out of range"
+check "config: negative" rejected config 'sample=-1\n' "out of range"
+check "config: no value" rejected config 'marks\n' "is not one of"
+check "config: nothing" rejected config '\n' "say NAME=VALUE"
+check "config: bytes that are no text" rejected config '\x80=1' "not text"
+check "arbitrary bytes are taken or refused" arbitrary_bytes
+check "reset can't be read" not_readable reset
+check "reset: 0 is rejected" not_taken reset '0\n' "write 1"
 check "a second copy is refused" second_copy
 check "files are root's" modes
 check "an open file keeps the module" open_file_holds
