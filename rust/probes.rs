@@ -31,14 +31,16 @@ use crate::{
     page::Page,
     report::{Reporter, Site},
     stats::{Counter, Stats},
+    text::Line,
     victims::Victims,
     windows::{self, Windows},
 };
 use core::{
+    ffi::c_void,
     ptr::null_mut,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed},
 };
-use kernel::sync::Arc;
+use kernel::{c_str, sync::Arc};
 
 /// What the handlers share.
 pub(crate) struct Shared {
@@ -61,6 +63,8 @@ pub(crate) struct Knobs {
     sample: AtomicU32,
     /// `nmissed` of the probes that open windows, by [`Function`]; null while there is none.
     missed: [AtomicPtr<kernel::ffi::c_ulong>; Function::ALL.len()],
+    /// A return address known to be in the function, by [`Function`]; 0 while none is.
+    inside: [AtomicUsize; Function::ALL.len()],
 }
 
 impl Knobs {
@@ -71,6 +75,7 @@ impl Knobs {
             audit_read: AtomicBool::new(false),
             sample: AtomicU32::new(u32::MAX),
             missed: [const { AtomicPtr::new(null_mut()) }; Function::ALL.len()],
+            inside: [const { AtomicUsize::new(0) }; Function::ALL.len()],
         };
         knobs.set(config);
         knobs
@@ -108,6 +113,27 @@ impl Knobs {
         }
         // SAFETY: By what `set_missed` asks for. A statistic that the kernel writes without a lock.
         unsafe { at.read_volatile() as u64 }
+    }
+
+    /// Is `return_to`, where a wake returns to, in `function`?
+    #[inline]
+    fn inside(&self, function: Function, return_to: usize) -> bool {
+        let Some(known) = self.inside.get(function as usize) else {
+            return false;
+        };
+        known.load(Relaxed) == return_to || Self::learn_inside(known, function, return_to)
+    }
+
+    #[cold]
+    fn learn_inside(known: &AtomicUsize, function: Function, return_to: usize) -> bool {
+        let mut symbol = Line::new();
+        // SAFETY: Printed as a symbol. Any context (kernel/kallsyms.c, 6.12).
+        unsafe { symbol.put_pointer(c_str!("%ps"), return_to as *const c_void) };
+        let inside = symbol.as_bytes() == function.symbol().as_bytes();
+        if inside {
+            known.store(return_to, Relaxed);
+        }
+        inside
     }
 }
 
@@ -147,6 +173,22 @@ impl Shared {
     fn doubtful(&self, window: &Window) -> bool {
         let function = Function::ALL.get(window.opened.function as usize);
         function.is_some_and(|&function| window.opened.epoch != self.knobs.missed(function))
+    }
+
+    /// Is the wake made by the function that has opened the window?
+    ///
+    /// One function alone wakes for `PG_writeback`, and one for `PG_private_2`. For `PG_locked` it is
+    /// `folio_end_read()` or `folio_unlock()`, and the latter mostly opens no windows: its wake
+    /// must not take what an end of read has left behind. Both jump to `folio_wake_bit()` as the last
+    /// thing they do, so that it returns to their caller, which the window has; or they call it.
+    #[inline]
+    fn woken_by_opener(&self, window: &Window, regs: &Regs) -> bool {
+        let function = match Function::ALL.get(window.opened.function as usize) {
+            Some(&function @ (Function::EndRead | Function::Unlock)) => function,
+            _ => return true,
+        };
+        let return_to = regs.return_address();
+        return_to as u64 == window.opened.caller || self.knobs.inside(function, return_to)
     }
 }
 
@@ -278,7 +320,9 @@ impl kprobe::Handler for Wake {
         shared.stats.count(Counter::Wake);
         shared.victims.wake_begins();
         let owner = page.owner();
-        let window = bit.and_then(|bit| shared.windows.wake(page, bit));
+        let window = bit
+            .and_then(|bit| shared.windows.wake(page, bit))
+            .filter(|window| shared.woken_by_opener(window, regs));
         let past = match &window {
             Some(window) => self.ended(window, page, flag),
             None => {

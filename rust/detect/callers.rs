@@ -39,6 +39,16 @@ impl Function {
         Function::Unlock,
     ];
 
+    /// The name in the kernel.
+    pub(crate) fn symbol(self) -> &'static str {
+        match self {
+            Function::EndWriteback => "folio_end_writeback",
+            Function::EndRead => "folio_end_read",
+            Function::Private2 => "folio_end_private_2",
+            Function::Unlock => "folio_unlock",
+        }
+    }
+
     /// The name in files and configuration.
     pub(crate) fn name(self) -> &'static str {
         match self {
