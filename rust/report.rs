@@ -39,8 +39,9 @@ const VICTIMS: usize = 4;
 /// right after the finding, and takes microseconds.
 const PRINT_AFTER_MS: u32 = 20;
 
-/// Where a finding was made.
+/// Where a finding was made. The representation is for debuggers, which read the discriminant.
 #[derive(Clone, Copy)]
+#[repr(u32)]
 pub(crate) enum Site {
     /// The entry of `__folio_end_writeback()`.
     EndOfWriteback,
@@ -53,7 +54,7 @@ pub(crate) enum Site {
 }
 
 /// A task that a leaked wake has woken.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Victim {
     pub(crate) pid: i32,
     pub(crate) comm: [u8; 16],
@@ -61,6 +62,28 @@ pub(crate) struct Victim {
     pub(crate) flag: u32,
     /// When it went to sleep, in ns of the scheduler's clock.
     pub(crate) since_ns: u64,
+}
+
+/// An `Option` made of plain fields: hardly a debugger understands how DWARF describes the other.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Maybe<T> {
+    there: bool,
+    value: T,
+}
+
+impl<T: Copy> Maybe<T> {
+    pub(crate) fn get(&self) -> Option<T> {
+        self.there.then_some(self.value)
+    }
+}
+
+impl<T: Default> From<Option<T>> for Maybe<T> {
+    fn from(option: Option<T>) -> Self {
+        Self {
+            there: option.is_some(),
+            value: option.unwrap_or_default(),
+        }
+    }
 }
 
 /// A finding, with the facts as they were.
@@ -71,7 +94,7 @@ pub(crate) struct Record {
     pub(crate) page: Page,
     pub(crate) flags: usize,
     pub(crate) holders: Holders,
-    pub(crate) id: Option<PageId>,
+    pub(crate) id: Maybe<PageId>,
     pub(crate) when_ns: u64,
     pub(crate) cpu: u32,
     pub(crate) context: u32,
@@ -82,10 +105,10 @@ pub(crate) struct Record {
     pub(crate) depth: u32,
     pub(crate) stack: [usize; DEPTH],
     /// The window that a wake has ended, if it is known.
-    pub(crate) window: Option<Window>,
+    pub(crate) window: Maybe<Window>,
     /// Woken tasks, of which [`VICTIMS`] are told.
     pub(crate) victims: u32,
-    pub(crate) victim: [Option<Victim>; VICTIMS],
+    pub(crate) victim: [Maybe<Victim>; VICTIMS],
 }
 
 /// Takes findings, prints them, keeps the last ones.
@@ -207,7 +230,8 @@ impl Reporter {
                 id: match verdict {
                     Verdict::Tail | Verdict::ZeroRef => None,
                     _ => page.id(),
-                },
+                }
+                .into(),
                 when_ns,
                 // SAFETY: Reads a per-CPU variable.
                 cpu: unsafe { bindings::ww_smp_processor_id() },
@@ -218,9 +242,9 @@ impl Reporter {
                 probe_ip,
                 depth: 0,
                 stack: [0; DEPTH],
-                window,
+                window: window.into(),
                 victims: 0,
-                victim: [None; VICTIMS],
+                victim: [Maybe::default(); VICTIMS],
             };
             // SAFETY: `stack` has room for that many. Any context (kernel/stacktrace.c, 6.12).
             record.depth = unsafe {
@@ -242,7 +266,7 @@ impl Reporter {
         let mut told = false;
         let there = self.ring.amend(number, |record| {
             if let Some(place) = record.victim.get_mut(record.victims as usize) {
-                *place = Some(victim);
+                *place = Some(victim).into();
                 told = true;
             }
             record.victims = record.victims.wrapping_add(1);

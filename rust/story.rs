@@ -9,7 +9,7 @@ use crate::{
         verdict::Verdict,
         window::{Event, Mark, Trace, Window},
     },
-    report::{Record, Site},
+    report::{Maybe, Record, Site},
     text::{Line, Sink},
 };
 use core::{ffi::c_void, slice};
@@ -40,17 +40,17 @@ impl Record {
         line.end(sink);
         line.end(sink);
         self.show_facts(number, line, sink);
-        if let Some(window) = &self.window {
+        if let Some(window) = &self.window.get() {
             self.show_story(window, line, sink);
         }
-        for victim in self.victim.iter().flatten() {
+        for victim in self.victim.iter().filter_map(Maybe::get) {
             line.put(format_args!(
                 "victim task {} pid {} waits for ",
                 text(&victim.comm),
                 victim.pid
             ));
             put_flag(line, victim.flag);
-            let from = self.window.map_or(self.when_ns, |w| w.opened.when_ns);
+            let from = self.window.get().map_or(self.when_ns, |w| w.opened.when_ns);
             line.put(format_args!(" since "));
             put_ms(line, victim.since_ns, from);
             line.end(sink);
@@ -97,6 +97,7 @@ impl Record {
             " pfn {:#x} pages {} refcount {} mapcount {}",
             self.page.pfn(),
             self.id
+                .get()
                 .map_or(1, |id| id.pages)
                 .max(self.holders.cache as u64),
             self.holders.refcount,
@@ -119,7 +120,7 @@ impl Record {
             ));
             line.end(sink);
         }
-        if let Some(id) = self.id {
+        if let Some(id) = self.id.get() {
             line.put(format_args!(
                 "file dev {}:{} ino {} index {}",
                 id.dev >> 20,
@@ -206,7 +207,7 @@ impl Record {
             line.put(format_args!(" bit="));
             put_flag(line, flag);
         }
-        let Some(window) = &self.window else {
+        let Some(window) = &self.window.get() else {
             line.put(format_args!(" victims={}", self.victims));
             return;
         };
@@ -236,7 +237,7 @@ impl Record {
             self.when_ns.saturating_sub(from),
             self.victims
         ));
-        for victim in self.victim.iter().flatten() {
+        for victim in self.victim.iter().filter_map(Maybe::get) {
             line.put(format_args!(" victim_pid={}", victim.pid));
         }
     }

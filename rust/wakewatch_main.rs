@@ -26,7 +26,10 @@ mod text;
 mod victims;
 mod windows;
 
-use core::sync::atomic::AtomicBool;
+use core::{
+    ptr::{from_ref, null_mut},
+    sync::atomic::{AtomicBool, AtomicPtr, Ordering::Release},
+};
 use kernel::{prelude::*, sync::Arc};
 
 module! {
@@ -36,6 +39,11 @@ module! {
     description: "Catches page wake-ups delivered to a page that nobody owns",
     license: "GPL",
 }
+
+/// For debuggers, who find everything from here, by a name that isn't mangled
+/// (scripts/wakewatch.drgn.py). Null while there is nothing to be found.
+#[no_mangle]
+pub(crate) static WW_CONTROL: AtomicPtr<control::Control> = AtomicPtr::new(null_mut());
 
 /// The module. The order of the fields is the order in which it is taken down: first nobody can
 /// switch any more, then no probe runs, then what was reported is printed.
@@ -74,10 +82,17 @@ impl kernel::Module for WakeWatch {
             params.symbols.wake,
             if params.enable { "on" } else { "off" }
         );
+        WW_CONTROL.store(from_ref(&*control).cast_mut(), Release);
         Ok(Self {
             _debugfs: debugfs,
             _control: control,
             _reporter: running,
         })
+    }
+}
+
+impl Drop for WakeWatch {
+    fn drop(&mut self) {
+        WW_CONTROL.store(null_mut(), Release);
     }
 }

@@ -31,6 +31,8 @@ die() {
 WW_BINDGEN_VERSION=0.72.1
 WW_VIRTME_VERSION=1.42
 WW_VNG=$WW_CACHE/tools/virtme-ng-$WW_VIRTME_VERSION/bin/vng
+WW_DRGN_VERSION=0.3.0
+WW_DRGN=$WW_CACHE/tools/drgn-$WW_DRGN_VERSION/bin/drgn
 # The major version of the clang packages; both Debian 12 and 13 have it.
 WW_LLVM=19
 

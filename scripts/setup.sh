@@ -4,7 +4,8 @@
 # Usage: setup.sh [--packages]
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
-# root), and in the cache a bindgen and a virtme-ng where Debian's do not serve.
+# root), and in the cache a bindgen where Debian's does not serve, a virtme-ng and
+# a drgn.
 # With --packages only the first half: what is left to root for somebody else.
 
 # shellcheck source=common.sh
@@ -28,8 +29,8 @@ bison           kernel: Kconfig
 flex            kernel: Kconfig
 libelf-dev      kernel: objtool
 perl            kernel: headers, checkpatch
-python3         virtme-ng
-python3-venv    virtme-ng, in an environment of its own
+python3         virtme-ng, drgn
+python3-venv    both, each in an environment of its own
 ca-certificates downloads of cargo and pip
 xz-utils        kernel: the source package
 rsync           kernel: copies of source trees
@@ -47,6 +48,9 @@ e2fsprogs       guest: mkfs.ext4
 util-linux      guest: taskset
 mount           guest: losetup, swapon
 procps          guest: sysctl, pkill
+bpftrace        guest: what wakewatch is measured against, and trace events
+trace-cmd       guest: trace events
+linux-perf      guest: trace events
 "
 
 # Debian 12's rustc is too old; the security suite keeps a recent one for
@@ -203,24 +207,26 @@ install_bindgen() {
 	find_bindgen >/dev/null || die "the bindgen just installed does not run: $dir/bin/bindgen --version"
 }
 
-install_virtme() {
-	local dir=$WW_CACHE/tools/virtme-ng-$WW_VIRTME_VERSION
+# install_venv PACKAGE VERSION PROGRAM WHY: of PyPI's, in an environment of its own.
+install_venv() {
+	local dir=$WW_CACHE/tools/$1-$2
 	[[ ! -e $dir/.complete ]] || return 0
-	say "setup: virtme-ng $WW_VIRTME_VERSION into $dir (boots the guests)"
+	say "setup: $1 $2 into $dir ($4)"
 	# A virtual environment has its own path written into it, so it is made in
 	# place and a mark at the end says that it is whole.
 	rm -rf "$dir"
 	mkdir -p "${dir%/*}"
 	# /usr/bin/python3: the one that python3-venv belongs to.
-	run_logged "virtme-ng environment" "$WW_CACHE/logs/venv.log" /usr/bin/python3 -m venv "$dir"
-	run_logged "virtme-ng" "$WW_CACHE/logs/virtme-ng.log" \
-		"$dir/bin/pip" install --quiet --disable-pip-version-check "virtme-ng==$WW_VIRTME_VERSION"
-	"$dir/bin/vng" --version >&2 || die "the virtme-ng just installed does not run: $dir/bin/vng --version"
+	run_logged "$1 environment" "$WW_CACHE/logs/venv.log" /usr/bin/python3 -m venv "$dir"
+	run_logged "$1" "$WW_CACHE/logs/$1.log" \
+		"$dir/bin/pip" install --quiet --disable-pip-version-check "$1==$2"
+	"$dir/bin/$3" --version >&2 || die "the $1 just installed does not run: $dir/bin/$3 --version"
 	: >"$dir/.complete"
 }
 
 install_packages
 [[ ${1:-} != --packages ]] || exit 0
 install_bindgen
-install_virtme
+install_venv virtme-ng "$WW_VIRTME_VERSION" vng "boots the guests"
+install_venv drgn "$WW_DRGN_VERSION" drgn "reads memory dumps and live kernels"
 say "setup: everything is there"

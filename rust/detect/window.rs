@@ -113,8 +113,9 @@ pub(crate) struct Event {
     pub(crate) stack: u32,
 }
 
-/// What is known of an event.
+/// What is known of an event. The representation is for debuggers, which read the discriminant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Trace {
     /// It did not happen.
     #[default]
@@ -143,7 +144,7 @@ pub(crate) struct Opened {
 }
 
 /// A window as its wake finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) opened: Opened,
     /// By [`Mark`].
