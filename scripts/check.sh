@@ -148,6 +148,7 @@ kernel_keys() {
 		*) echo "$name" ;;
 		esac
 	done
+	scripts/kernel.sh --mutants | tr ' ' '\n'
 }
 
 # Two ways of applying, as two kinds of people do it, on a small repository of
@@ -206,7 +207,7 @@ check "lab and reproducer: unit tests" cargo test --quiet --locked -p lab -p ww-
 for key in $(kernel_keys); do
 	check "patches: $key applies (git am, quilt)" check_applies "$key"
 done
-for patch in patches/6.12/*/*.patch; do
+for patch in patches/6.12/*/*.patch tests/mutants/*/*.patch; do
 	[[ ! -f $patch ]] || check "checkpatch: ${patch#patches/}" check_checkpatch "$patch"
 done
 run_checks

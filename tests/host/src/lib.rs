@@ -2,7 +2,8 @@
 
 //! The module's own decision logic, the very same files, tested where tests are quick.
 //!
-//! What is here has no `unsafe` but the ring's and needs no kernel.
+//! What is here has no `unsafe` but the ring's and needs no kernel. With `--cfg loom` the atomics of
+//! the lock-free files are loom's, and what is tested is every interleaving of a few threads.
 #![cfg(test)]
 // The module uses more of it than the tests.
 #![allow(dead_code)]
@@ -11,8 +12,29 @@
 mod detect;
 #[path = "../../../rust/ring.rs"]
 mod ring;
+#[cfg(not(loom))]
+#[path = "../../../rust/sync.rs"]
+mod sync;
+#[cfg(loom)]
+mod sync {
+    pub(crate) use loom::cell::UnsafeCell as Cell;
+    pub(crate) use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+}
 
+#[cfg(loom)]
+mod loom_models;
+
+#[cfg(not(loom))]
 mod amplify;
+#[cfg(not(loom))]
+mod callers;
+#[cfg(not(loom))]
+mod config;
+#[cfg(not(loom))]
 mod limit;
+#[cfg(not(loom))]
 mod report_ring;
+#[cfg(not(loom))]
 mod verdict;
+#[cfg(not(loom))]
+mod window;

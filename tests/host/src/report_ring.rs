@@ -25,13 +25,13 @@ fn kept(ring: &Ring<u32, Vec<Slot<u32>>>) -> Vec<(u64, u32)> {
 #[test]
 fn what_is_not_printed_is_not_overwritten() {
     let ring = ring(2);
-    assert!(ring.push(|v| *v = 10));
-    assert!(ring.push(|v| *v = 11));
-    assert!(!ring.push(|v| *v = 12), "full");
+    assert!(ring.push(|v| *v = 10).is_some());
+    assert!(ring.push(|v| *v = 11).is_some());
+    assert_eq!(ring.push(|v| *v = 12), None, "full");
     assert_eq!(printed(&ring), [(0, 10), (1, 11)]);
     assert_eq!(printed(&ring), [], "once");
     assert_eq!(kept(&ring), [(0, 10), (1, 11)], "and can be read again");
-    assert!(ring.push(|v| *v = 13));
+    assert!(ring.push(|v| *v = 13).is_some());
     assert_eq!(
         kept(&ring),
         [(0, 10), (3, 13)],
@@ -44,7 +44,7 @@ fn what_is_not_printed_is_not_overwritten() {
 fn what_was_being_shown_is_shown_again() {
     let ring = ring(3);
     for n in 0..3 {
-        assert!(ring.push(|v| *v = n));
+        assert!(ring.push(|v| *v = n).is_some());
     }
     let mut last = Vec::new();
     let mut once = true;
@@ -61,7 +61,7 @@ fn what_was_being_shown_is_shown_again() {
 
 #[test]
 fn a_ring_without_slots_takes_nothing() {
-    assert!(!ring(0).push(|_| unreachable!()));
+    assert_eq!(ring(0).push(|_| unreachable!()), None);
 }
 
 /// Writers on two threads, a printer on a third: every entry is printed once, whole, or dropped.
@@ -78,7 +78,7 @@ fn threads() {
                 let ring = &ring;
                 scope.spawn(move || {
                     (from..from + EACH)
-                        .filter(|&n| ring.push(|v| *v = [n; 8]))
+                        .filter(|&n| ring.push(|v| *v = [n; 8]).is_some())
                         .count()
                 })
             })
@@ -95,6 +95,32 @@ fn threads() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), pushed, "printed twice");
+}
+
+/// A victim comes after its report was written.
+#[test]
+fn an_entry_is_amended_while_it_is_there() {
+    let ring = ring(2);
+    let first = ring.push(|v| *v = 10).expect("room");
+    assert!(ring.amend(first, |v| *v += 1));
+    assert_eq!(printed(&ring), [(0, 11)]);
+    assert!(ring.amend(first, |v| *v += 1), "printed already, and kept");
+    assert_eq!(kept(&ring), [(0, 12)]);
+    assert!(ring.push(|v| *v = 20).is_some());
+    assert!(ring.push(|v| *v = 30).is_some(), "in its place");
+    assert!(!ring.amend(first, |_| unreachable!()));
+    assert_eq!(kept(&ring), [(1, 20), (2, 30)]);
+}
+
+#[test]
+fn what_was_printed_is_forgotten_and_the_rest_is_not() {
+    let ring = ring(4);
+    assert!(ring.push(|v| *v = 10).is_some());
+    printed(&ring);
+    assert!(ring.push(|v| *v = 11).is_some());
+    ring.forget();
+    assert_eq!(kept(&ring), [(1, 11)]);
+    assert_eq!(printed(&ring), [(1, 11)]);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +147,7 @@ proptest! {
                 Step::Push => {
                     let slot = &mut model[next as usize % slots];
                     let room = slot.is_none_or(|(_, printed)| printed);
-                    prop_assert_eq!(ring.push(|v| *v = next as u32), room);
+                    prop_assert_eq!(ring.push(|v| *v = next as u32), room.then_some(next));
                     if room {
                         *slot = Some((next, false));
                     }

@@ -3,9 +3,14 @@
 //! What is this wake, what is this end of writeback?
 
 use crate::detect::verdict::{
-    end_of_writeback, wake, End, Holders, Owner, Verdict, Wake, AUDIT_READS,
+    end_of_writeback, End, Holders, Owner, Past, Verdict, Wake, AUDIT_READS,
 };
 use proptest::prelude::*;
+
+/// A wake of which nothing is known but the page.
+fn wake(owner: &Owner) -> Wake {
+    crate::detect::verdict::wake(owner, Past::default())
+}
 
 const OWNED: Owner = Owner {
     tail: false,
@@ -39,6 +44,20 @@ fn a_frozen_page_is_no_finding() {
     assert_eq!(wake(&frozen), Wake::Frozen);
 }
 
+/// The names in rust/trace.h, which trace events print.
+#[test]
+fn trace_events_have_the_verdicts_numbers() {
+    let header = include_str!("../../../rust/trace.h");
+    for verdict in [Verdict::ZeroRef, Verdict::Tail, Verdict::Reused] {
+        let name = verdict.name().to_uppercase().replace('-', "_");
+        let number = header
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("#define WW_VERDICT_{name}")))
+            .expect("is there");
+        assert_eq!(number.trim(), (verdict as u32).to_string(), "{name}");
+    }
+}
+
 /// Free page reporting sets a flag on pages of the buddy allocator.
 #[test]
 fn a_page_of_the_buddy_allocator_is_free_whatever_its_flags() {
@@ -65,7 +84,7 @@ fn a_deficit_that_goes_away_is_no_finding() {
                 private: false,
             }
         });
-        assert_eq!(verdict, End::Held, "after {seen_bad} bad reads");
+        assert_eq!(verdict, End::Held(1), "after {seen_bad} bad reads");
     }
 }
 
@@ -78,7 +97,7 @@ fn a_deficit_that_stays_is_one() {
     };
     assert_eq!(
         end_of_writeback(true, || only_the_cache),
-        End::Open(Verdict::Unreferenced)
+        End::Unreferenced(0)
     );
 }
 
@@ -86,7 +105,7 @@ fn a_deficit_that_stays_is_one() {
 fn the_end_of_no_writeback_is_said_first() {
     assert_eq!(
         end_of_writeback(false, || unreachable!()),
-        End::Open(Verdict::NotWriteback)
+        End::NotWriteback
     );
 }
 
@@ -111,6 +130,24 @@ fn spare_references() {
 }
 
 proptest! {
+    /// Every look of a page, with every past: what is freed in its window is never all right, and
+    /// without a past nothing is `reused`.
+    #[test]
+    fn the_past_decides(tail: bool, refcount in 0..3i32, flags_left: bool, buddy: bool,
+                        freed: bool, allocated: bool) {
+        let owner = Owner { tail, refcount, flags_left, buddy };
+        let verdict = crate::detect::verdict::wake(&owner, Past { freed, allocated });
+        let free = refcount == 0 && (!flags_left || buddy);
+        let expected = match (tail, freed, allocated, free) {
+            (true, ..) => Wake::Leaked(Verdict::Tail),
+            (_, _, true, _) | (_, true, _, false) => Wake::Leaked(Verdict::Reused),
+            (_, _, _, true) => Wake::Leaked(Verdict::ZeroRef),
+            _ if refcount == 0 => Wake::Frozen,
+            _ => Wake::Owned,
+        };
+        prop_assert_eq!(verdict, expected);
+    }
+
     #[test]
     fn a_tail_is_a_tail_whatever_else(refcount: i32, flags_left: bool, buddy: bool) {
         let owner = Owner { tail: true, refcount, flags_left, buddy };
@@ -152,6 +189,6 @@ proptest! {
             refcount: *left.next().expect("asked no more often than said"),
             ..Holders::default()
         });
-        prop_assert_eq!(verdict == End::Held, reads.iter().any(|&spare| spare > 0));
+        prop_assert_eq!(matches!(verdict, End::Held(1..)), reads.iter().any(|&spare| spare > 0));
     }
 }

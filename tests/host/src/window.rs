@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The window table against a model that remembers everything: one thread, few pages, contexts and
+//! places, so that they collide. `loom_models` has what several threads can do.
+
+use crate::detect::window::{Bit, Bucket, Event, Mark, Opened, Table, Trace, Window};
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+const BITS: [Bit; 3] = [Bit::Writeback, Bit::Locked, Bit::Private2];
+const MARKS: [Mark; 3] = [Mark::Freed, Mark::Allocated, Mark::Started];
+
+fn table(buckets: usize) -> Table<Vec<Bucket>> {
+    Table::new((0..buckets).map(|_| Bucket::new()).collect())
+}
+
+/// An event that its number tells from all others, in every field.
+fn event(number: u64) -> Event {
+    Event {
+        when_ns: number,
+        pid: number as i32,
+        cpu: number as u16,
+        context: (number % 4) as u16,
+        comm: [number as u8; 16],
+        stack: number as u32,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open(u64, usize, u64),
+    Mark(u64, usize),
+    MarkRange(u64, u32),
+    Wake(u64, usize, u64),
+    Look(u64, usize, u64),
+    Clear,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pfn = 0..6u64;
+    let bit = 0..BITS.len();
+    let context = 1..4u64;
+    let step = prop_oneof![
+        4 => (pfn.clone(), bit.clone(), context.clone()).prop_map(|(p, b, c)| Step::Open(p, b, c)),
+        4 => (pfn.clone(), 0..MARKS.len()).prop_map(|(p, m)| Step::Mark(p, m)),
+        1 => (pfn.clone(), 1..3u32).prop_map(|(p, o)| Step::MarkRange(p >> o << o, o)),
+        3 => (pfn.clone(), bit.clone(), context.clone()).prop_map(|(p, b, c)| Step::Wake(p, b, c)),
+        1 => (pfn, bit, context).prop_map(|(p, b, c)| Step::Look(p, b, c)),
+        1 => Just(Step::Clear),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+type Key = (u64, usize, u64);
+
+/// What must be found: all windows that are open, or may be.
+#[derive(Default)]
+struct Model {
+    open: HashMap<Key, (u64, [Trace; 3])>,
+}
+
+impl Model {
+    fn mark(&mut self, pfn: u64, mark: usize, number: u64) -> u32 {
+        let mut marked = 0;
+        for (key, (_, marks)) in &mut self.open {
+            let fits = mark == 0 || marks[0] != Trace::None;
+            if key.0 == pfn && fits && marks[mark] == Trace::None {
+                marks[mark] = Trace::Known(event(number));
+                marked += 1;
+            }
+        }
+        marked
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// With room for all, the table finds what the model finds; without, it finds that or nothing.
+    #[test]
+    fn as_the_model_has_it(steps in steps(), roomy: bool) {
+        // Pages are few and hashed: one bucket is too small for them, so is sometimes one of many.
+        let table = table(if roomy { 1024 } else { 1 });
+        let mut model = Model::default();
+        // Something had to go: what is missing from now on may be that.
+        let mut lost = false;
+        for (number, step) in (1u64..).zip(steps) {
+            match step {
+                Step::Open(pfn, bit, context) => {
+                    let outcome = table.open(pfn, BITS[bit], context, Opened {
+                        when_ns: number, caller: number, epoch: number, row: number as u32,
+                        function: bit as u8, cpu: context as u16,
+                    });
+                    prop_assert!(outcome.open, "nobody else is there");
+                    lost |= outcome.overwrote;
+                    // A context has one window at a time.
+                    model.open.retain(|key, _| key.2 != context);
+                    model.open.insert((pfn, bit, context), (number, [Trace::None; 3]));
+                }
+                Step::Mark(pfn, mark) => {
+                    let marked = table.mark(pfn, MARKS[mark], || event(number));
+                    let wanted = model.mark(pfn, mark, number);
+                    prop_assert_eq!((marked.unknown, marked.dropped), (0, 0));
+                    prop_assert!(marked.windows == wanted || lost && marked.windows < wanted);
+                }
+                Step::MarkRange(pfn, order) => {
+                    // One of the pages that are freed, if any is: which one is not said.
+                    let marked = table.mark_range(pfn, order, Mark::Allocated, || event(number));
+                    let mut found = 0;
+                    for page in pfn..pfn + (1 << order) {
+                        for ((p, bit, context), (_, marks)) in &mut model.open {
+                            let seen = table.look(*p, BITS[*bit], *context);
+                            let now = seen.map_or(Trace::None, |w| w.mark(Mark::Allocated));
+                            if *p == page && now == Trace::Known(event(number)) {
+                                prop_assert!(marks[0] != Trace::None, "it was not freed");
+                                marks[1] = now;
+                                found += 1;
+                            }
+                        }
+                    }
+                    prop_assert_eq!(marked.windows, found);
+                }
+                Step::Wake(pfn, bit, context) | Step::Look(pfn, bit, context) => {
+                    let key = (pfn, bit, context);
+                    let (found, wanted) = if matches!(step, Step::Wake(..)) {
+                        (table.wake(pfn, BITS[bit], context), model.open.remove(&key))
+                    } else {
+                        (table.look(pfn, BITS[bit], context), model.open.get(&key).copied())
+                    };
+                    match (found, wanted) {
+                        (None, None) => {}
+                        (None, Some(_)) => prop_assert!(lost, "a window is missing"),
+                        (Some(_), None) => prop_assert!(false, "a window that nobody has opened"),
+                        (Some(Window { opened, marks, .. }), Some((when, wanted))) => {
+                            prop_assert_eq!((opened.when_ns, opened.caller, opened.epoch),
+                                            (when, when, when));
+                            prop_assert_eq!((opened.row, opened.cpu), (when as u32, context as u16));
+                            prop_assert_eq!(marks, wanted);
+                        }
+                    }
+                }
+                Step::Clear => {
+                    table.clear();
+                    model.open.clear();
+                }
+            }
+            let (open, _) = table.open_windows();
+            prop_assert!(open == model.open.len() || lost && open < model.open.len());
+        }
+    }
+}
+
+/// Writeback of a page that was never freed ends twice: no reuse, and it is said.
+#[test]
+fn a_second_writeback_is_no_reuse() {
+    let table = table(4);
+    let opened = |when_ns| Opened {
+        when_ns,
+        ..Opened::default()
+    };
+    table.open(7, Bit::Writeback, 1, opened(10));
+    table.open(7, Bit::Writeback, 2, opened(20));
+    let first = table.wake(7, Bit::Writeback, 1).expect("open");
+    assert!(first.superseded);
+    assert_eq!(first.mark(Mark::Freed), Trace::None);
+    assert!(!table.wake(7, Bit::Writeback, 2).expect("open").superseded);
+}
+
+/// A window whose page is in its second life, and has ended that one's writeback too.
+#[test]
+fn a_superseded_window_keeps_its_marks() {
+    let table = table(4);
+    let opened = |when_ns| Opened {
+        when_ns,
+        ..Opened::default()
+    };
+    table.open(7, Bit::Writeback, 1, opened(10));
+    table.mark(7, Mark::Freed, || event(11));
+    table.mark(7, Mark::Allocated, || event(12));
+    table.mark(7, Mark::Started, || event(13));
+    table.open(7, Bit::Writeback, 2, opened(20));
+    let second = table.wake(7, Bit::Writeback, 2).expect("open");
+    assert_eq!(second.marks, [Trace::None; 3]);
+    let first = table.wake(7, Bit::Writeback, 1).expect("open");
+    assert_eq!(
+        first.marks,
+        [11, 12, 13].map(|number| Trace::Known(event(number)))
+    );
+}
