@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Usage: [LINUX=/path/to/tree] [CONFIG_VARIANT=NAME] kernel.sh KEY...
-#        [LINUX=...] kernel.sh --tree | --patches KEY | --pristine DIR KEY
+#        [LINUX=...] kernel.sh --tree | --mutants | --patches KEY | --pristine DIR KEY
 #
 # Builds what is not in the cache, and prints one directory per KEY:
 #   stock   the tree as it ships
 #   broken  stock + patches/6.12/regress
 #   fixed   broken + patches/6.12/fix
-#   NAME    broken + patches/6.12/NAME (or stock + it: `# base: stock` in its series)
+#   NAME    broken + patches/6.12/NAME, or on what `# base: KEY` in its series says:
+#           stock, broken or fixed
+#   mutant-NAME  the same with tests/mutants/NAME: a bug for wakewatch to find
 # --tree prints the project's source tree (as patched as the last build left it),
-# --patches the patches that make KEY, and --pristine copies the files that these
+# --mutants the KEYs of all mutants, --patches the patches that make KEY, and --pristine copies the files that these
 # change into DIR as they ship.
 #
 # How: one source tree per source at a fixed path in the cache. Only the files
@@ -21,6 +23,7 @@
 . "$(dirname "$0")/common.sh"
 
 PATCHES=$WW_ROOT/patches/6.12
+MUTANTS=$WW_ROOT/tests/mutants
 FRAGMENTS=("$WW_ROOT/.config.fragment")
 if [[ -n ${CONFIG_VARIANT:-} ]]; then
 	FRAGMENTS+=("$WW_ROOT/tests/config/$CONFIG_VARIANT.fragment")
@@ -147,21 +150,39 @@ prepare_tree() {
 
 # ---------------------------------------------------------------- patches
 
+own_dir() { # KEY: where its own series is
+	case $1 in
+	mutant-*) echo "$MUTANTS/${1#mutant-}" ;;
+	*) echo "$PATCHES/$1" ;;
+	esac
+}
+
 series_dirs() { # KEY: the series that make it, in order
+	local dir base
 	case $1 in
 	stock) ;;
 	broken) echo "$PATCHES/regress" ;;
 	fixed) printf '%s\n' "$PATCHES/regress" "$PATCHES/fix" ;;
 	*)
-		[[ -f $PATCHES/$1/series ]] || die "no kernel '$1': it is stock, broken, fixed, or one of: $(known_series)"
-		grep -qx '# base: stock' "$PATCHES/$1/series" || echo "$PATCHES/regress"
-		echo "$PATCHES/$1"
+		dir=$(own_dir "$1")
+		[[ -f $dir/series ]] || die "no kernel '$1': it is stock, broken, fixed, or one of: $(known_series | paste -sd ' ')"
+		base=$(sed -n 's/^# base: //p' "$dir/series")
+		case ${base:=broken} in
+		stock | broken | fixed) series_dirs "$base" ;;
+		*) die "$dir/series: base is $base, and not stock, broken or fixed" ;;
+		esac
+		echo "$dir"
 		;;
 	esac
 }
 
+mutants() {
+	find "$MUTANTS" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,mutant-,' | sort | paste -sd ' '
+}
+
 known_series() {
 	find "$PATCHES" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,,' | grep -vx -e regress -e fix | sort | paste -sd ' '
+	mutants
 }
 
 series_patches() { # KEY: the patch files that make it, in order
@@ -367,11 +388,15 @@ build() { # KEY DIR PATCH...
 find_source
 
 case ${1:-} in
-'') die "usage: kernel.sh KEY... (stock, broken, fixed, $(known_series))" ;;
+'') die "usage: kernel.sh KEY... (stock, broken, fixed, $(known_series | paste -sd ' '))" ;;
 --tree)
 	take_build_lock
 	prepare_tree
 	printf '%s\n' "$TREE"
+	exit
+	;;
+--mutants)
+	mutants
 	exit
 	;;
 --patches)

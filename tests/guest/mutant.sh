@@ -1,0 +1,144 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# mutant.sh HEADLINE SCENARIO...: runs the scenarios and holds wakewatch to its word: it reports
+# HEADLINE (as "reused wake of PG_writeback"), in debugfs and in the kernel log, and nothing else.
+# With "nothing" it has to be silent. For the kernels of tests/mutants, each with a bug of its own,
+# and for those without.
+#
+# kernel: any
+# memory: 1G
+# timeout: 120
+#
+# WW_PARAMETERS: more of the module's, as NAME=VALUE
+
+# Functions are run by check().
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+WW_PARAMETERS=${WW_PARAMETERS:-}
+headline=$1
+shift
+[ $# -gt 0 ] || die "usage: mutant.sh HEADLINE SCENARIO..."
+
+# --- scenarios --------------------------------------------------------------------
+
+# A file is written and nobody waits for it.
+sync_one() {
+	"$WW_REPRO" sync "$WW_MNT"
+}
+
+# Inside the window the page becomes another file's.
+order0() {
+	"$WW_REPRO" order0 "$WW_MNT" --rounds 3
+}
+
+# A write's unlock, and a reader that waits for it.
+write_race() {
+	"$WW_REPRO" write-race "$WW_MNT" --rounds 5
+}
+
+# The same, and another file gets the page.
+write_race_reuse() {
+	"$WW_REPRO" write-race "$WW_MNT" --rounds 5 --reuse
+}
+
+# The end of writeback, and a reader that waits for the lock. On blocks of 1024 bytes.
+bystander() {
+	umount "$WW_MNT" &&
+		mkfs.ext4 -q -F -b 1024 -m 0 -N 4096 \
+			-E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$ww_loop" &&
+		mount -t ext4 -o noatime "$ww_loop" "$WW_MNT" &&
+		"$WW_REPRO" bystander "$WW_MNT" --rounds 5
+}
+
+# Two readers that lock a huge page of tmpfs in turns, until they have had to wait for each other.
+huge() {
+	local before huge=$WW_SHM/huge
+	before=$(ww_stat wake)
+	dd if=/dev/zero of="$huge" bs=1M count=2 status=none || return 1
+	for _ in {1..100}; do
+		cat "$huge"{,,,,,,,,,,,,,,,} >/dev/null &
+		cat "$huge"{,,,,,,,,,,,,,,,} >/dev/null
+		wait $!
+		[ "$(ww_stat wake)" -lt $((before + 10)) ] || return 0
+	done
+	echo "nobody had to wait: $before wakes before, $(ww_stat wake) now"
+	return 1
+}
+
+# --- what wakewatch said ----------------------------------------------------------
+
+# headlines: on stdin; only the verdict, the event and the bit.
+headlines() {
+	sed -n 's/^.*BUG: wakewatch: \(.*\) in .*$/\1/p' | sort | uniq -c
+}
+
+# said_in NAME COMMAND...: there is the headline, and no other.
+said_in() {
+	local what=$1 said
+	shift
+	said=$("$@" | headlines)
+	echo "$what: $said"
+	if [ "$headline" = nothing ]; then
+		[ -z "$said" ]
+	else
+		[ "$(wc -l <<<"$said")" -eq 1 ] && [[ $said == *" $headline" ]]
+	fi
+}
+
+# Reports are rate-limited, counters are not.
+counters() {
+	local name n want status=0
+	want=${headline%% *}
+	want=${want//-/_}
+	for name in zero_ref tail reused unreferenced not_writeback unlocked_start; do
+		n=$(ww_stat "$name")
+		if [ "$name" = "$want" ]; then
+			[ "${n:-0}" -gt 0 ] || { echo "$name is ${n:-missing}"; status=1; }
+		else
+			[ "${n:-0}" -eq 0 ] || { echo "$name is $n"; status=1; }
+		fi
+	done
+	return "$status"
+}
+
+# Nothing is to be concluded from what was not looked at.
+looked() {
+	ww_stat reports_dropped
+	[ "$(ww_stat reports_dropped)" -eq 0 ] &&
+		[ $(($(ww_stat end_writeback) + $(ww_stat wake))) -gt 0 ]
+}
+
+# A mutant's bug is wakewatch's to find.
+kernel_silent() {
+	! dmesg | grep -E 'BUG:|WARNING:|kernel BUG|Oops' | grep -v 'BUG: wakewatch: '
+}
+
+plan $(($# + 5))
+setup_loop
+# Whatever mkfs and mount have left to write is not part of this.
+sync
+# shellcheck disable=SC2086 # words
+load_wakewatch $WW_PARAMETERS
+for scenario in "$@"; do
+	function=${scenario//-/_}
+	[ "$scenario" != sync ] || function=sync_one
+	if out=$("$function" 2>&1); then
+		ok "$scenario: run to its end"
+	else
+		not_ok "$scenario: failed"
+	fi
+	[ -z "$out" ] || printf '%s\n' "$out" | sed 's/^/# /'
+done
+# Reports are printed by a kworker, in its own time.
+sleep 0.5
+check "in reports: $headline" said_in reports cat "$WW_DEBUGFS/reports"
+check "in the kernel log: $headline" said_in log dmesg
+check "counted: no other verdict" counters
+check "events were looked at" looked
+check "the kernel has noticed nothing" kernel_silent
+grep -h '^BUG: wakewatch: ' "$WW_DEBUGFS/reports" | sort | uniq -c | while read -r line; do diag "$line"; done
+finish

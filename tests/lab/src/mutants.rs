@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernels of tests/mutants: each loses a page before its wake-up in a way of its own, and
+//! wakewatch has to find that, and nothing else. Where the same is done to a kernel without the bug,
+//! it has to find nothing.
+
+use crate::env::{Lab, Needs};
+use crate::guest::{Boot, Guest};
+use crate::ktap::{Status, Test};
+use crate::suites::{guest_tests, Run};
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::fs;
+
+struct Mutant {
+    /// Its directory.
+    name: &'static str,
+    /// How its bug is brought about: a scenario of tests/guest/mutant.sh.
+    scenario: &'static str,
+    /// Of the module.
+    parameters: &'static str,
+    /// What wakewatch says of it, up to the caller.
+    headline: &'static str,
+}
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "put-before-wake",
+        scenario: "bystander",
+        parameters: "",
+        headline: "reused wake of PG_writeback",
+    },
+    Mutant {
+        name: "put-at-clear",
+        scenario: "order0",
+        parameters: "",
+        headline: "reused wake of PG_writeback",
+    },
+    Mutant {
+        name: "get-if-waiters",
+        scenario: "sync",
+        parameters: "",
+        headline: "unreferenced end of writeback",
+    },
+    Mutant {
+        name: "get-wrong-folio",
+        scenario: "sync",
+        parameters: "",
+        headline: "unreferenced end of writeback",
+    },
+    Mutant {
+        name: "unlock-after-put",
+        scenario: "write-race",
+        parameters: "",
+        headline: "zero-ref wake of PG_locked",
+    },
+    Mutant {
+        name: "unlock-after-put",
+        scenario: "write-race-reuse",
+        // Without it nothing is seen of it.
+        parameters: "unlock=1",
+        headline: "reused wake of PG_locked",
+    },
+    Mutant {
+        name: "end-twice",
+        scenario: "sync",
+        parameters: "",
+        headline: "not-writeback end of writeback",
+    },
+    Mutant {
+        name: "start-unlocked",
+        scenario: "sync",
+        parameters: "",
+        headline: "unlocked-start start of writeback",
+    },
+    Mutant {
+        name: "wake-tail",
+        scenario: "huge",
+        parameters: "",
+        headline: "tail wake of PG_locked",
+    },
+];
+
+/// What mutant.sh is told where wakewatch has to be silent.
+const NOTHING: &str = "nothing";
+
+pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
+    let mut tests = vec![all_listed(run.lab)?];
+    for mutant in MUTANTS {
+        // One that can't be booted is one failure, and the next has its turn.
+        let key = format!("mutant-{}", mutant.name);
+        let name = format!("{key}-{}", mutant.scenario);
+        let Mutant {
+            scenario,
+            parameters,
+            headline,
+            ..
+        } = *mutant;
+        let test = boot(run, &key, &name, parameters, headline, &[scenario])
+            .unwrap_or_else(|err| Test::fail(name, format!("{err:#}")));
+        tests.push(test);
+    }
+    // Each scenario once.
+    let scenarios: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.scenario).collect();
+    let scenarios: Vec<&str> = scenarios.into_iter().collect();
+    for key in ["stock", "fixed"] {
+        let name = format!("mutants-{key}");
+        // As much as any mutant is looked at with.
+        tests.push(boot(run, key, &name, "unlock=1", NOTHING, &scenarios)?);
+    }
+    Ok(tests)
+}
+
+/// No mutant is left out.
+fn all_listed(lab: &Lab) -> Result<Test> {
+    let dir = lab.root.join("tests/mutants");
+    let mut there = BTreeSet::new();
+    for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        if path.join("series").is_file() {
+            there.extend(
+                path.file_name()
+                    .map(|name| name.to_string_lossy().into_owned()),
+            );
+        }
+    }
+    let listed: BTreeSet<String> = MUTANTS.iter().map(|m| m.name.to_string()).collect();
+    let title = "every mutant has its boot";
+    Ok(if there == listed {
+        Test::new(title, Status::Pass)
+    } else {
+        let odd: Vec<&String> = there.symmetric_difference(&listed).collect();
+        Test::fail(title, format!("not in both: {odd:?}"))
+    })
+}
+
+fn boot(
+    run: &mut Run,
+    key: &str,
+    name: &str,
+    parameters: &str,
+    headline: &str,
+    scenarios: &[&str],
+) -> Result<Test> {
+    let script = run.lab.guest_script("mutant");
+    let mut argv = vec![script.display().to_string(), headline.to_string()];
+    argv.extend(scenarios.iter().map(|scenario| scenario.to_string()));
+    let mut boot = Boot::new(run.lab, key, name, &Needs::of(&script)?, argv)?;
+    boot.env
+        .push(("WW_PARAMETERS".to_string(), parameters.to_string()));
+    let guest = run.boot(&boot)?;
+    let mut tests = guest_tests(&guest);
+    tests.push(on_console(&guest, headline));
+    Ok(Test::group(format!("{name}: {headline}"), tests))
+}
+
+/// The host's own look, at what came over the serial line.
+fn on_console(guest: &Guest, headline: &str) -> Test {
+    let title = format!("on the console: {headline}");
+    let reports = guest.console.reports(guest.console.all());
+    let said = |report: &crate::console::Report| {
+        let (event, _) = report.rest.split_once(" in ").unwrap_or((&report.rest, ""));
+        format!("{} {event}", report.verdict)
+    };
+    let said: BTreeSet<String> = reports.iter().map(said).collect();
+    let wanted: BTreeSet<String> = [headline.to_string()]
+        .into_iter()
+        .filter(|headline| headline != NOTHING)
+        .collect();
+    if said == wanted {
+        Test::new(title, Status::Pass)
+    } else {
+        Test::fail(title, format!("{said:?}, {}", guest.dir.display()))
+    }
+}
