@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What an event costs, in instructions: ww_driver calls each hooked function again and again, and
+# writes a file, with nothing hooked, with empty hooks, with wakewatch, with the same in C and with
+# bpftrace; all of it twice.
+# The lab boots this with one CPU under -icount, where the time stamp counter counts
+# instructions (tests/bench/ww_driver.c).
+#
+# kernel: stock
+# memory: 1G
+# timeout: 500
+#
+# WW_BENCH: where ww_driver.ko, ww_peer.ko and ww_bench.bt are
+# WW_CALLS: how often each case is measured, 500 by default
+
+# Functions are called by their names, put together.
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+DRIVER=/sys/kernel/debug/ww_driver/run
+PEER=/sys/kernel/debug/ww_peer
+
+# result WHAT ROUND: calls and counts; the lab reads these lines.
+result() {
+	echo 1 >"$DRIVER" || die "measuring with $1 failed"
+	sed "s/^/# count $1 $2 /" "$DRIVER"
+}
+
+# seen WHAT ROUND FILE: its counters above 0: the lab compares them.
+seen() {
+	sed -n "s/^\([a-z_]*\): \([1-9][0-9]*\)\$/# seen $1 $2 \1=\2/p" "$3"
+}
+
+with_nothing() {
+	result none "$1"
+}
+
+with_wakewatch() {
+	load_wakewatch
+	result wakewatch "$1"
+	seen wakewatch "$1" "$WW_DEBUGFS/stats"
+	save_reports
+	unload_wakewatch
+}
+
+# The same hooks with nothing behind them.
+with_hooks() {
+	insmod "$WW_BENCH/ww_peer.ko" empty=1 || die "insmod ww_peer.ko failed"
+	result hooks "$1"
+	rmmod ww_peer
+}
+
+with_peer() {
+	insmod "$WW_BENCH/ww_peer.ko" || die "insmod ww_peer.ko failed"
+	result c "$1"
+	seen c "$1" "$PEER/stats"
+	rmmod ww_peer
+}
+
+with_bpftrace() {
+	local out=$WW_OUT/bpftrace.$1 pid map
+	# The driver has said where the memory map is.
+	read -r -a map < <(dmesg | sed -n 's/.*ww_driver: bpftrace //p' | tail -n 1)
+	bpftrace "$WW_BENCH/ww_bench.bt" "${map[@]}" >"$out" 2>&1 &
+	pid=$!
+	for _ in $(seq 240); do
+		! grep -q '^Attaching' "$out" || break
+		kill -0 "$pid" 2>/dev/null || break
+		sleep 0.5
+	done
+	# Said before it attaches; the last of its probes is the page allocator's.
+	sleep 5
+	kill -0 "$pid" 2>/dev/null || {
+		head -n 20 "$out" | sed 's/^/# bpftrace: /'
+		die "bpftrace did not start"
+	}
+	result bpftrace "$1"
+	kill -INT "$pid"
+	wait "$pid"
+	sed -n "s/^@\([a-z_]*\): \([1-9][0-9]*\)\$/# seen bpftrace $1 \1=\2/p" "$out"
+}
+
+plan 11
+setup_loop
+dd if=/dev/zero of="$WW_MNT/file" bs=4k count=4 conv=fsync status=none || die "no file to measure with"
+[ -d /sys/kernel/debug/tracing ] || mount -t debugfs debugfs /sys/kernel/debug
+# The measured task is to be alone: nothing may come in between but the timer.
+check "the driver" insmod "$WW_BENCH/ww_driver.ko" path="$WW_MNT/file" calls="${WW_CALLS:-500}"
+# An interpreted program would not be bpftrace at its best.
+diag "bpf_jit_enable: $(cat /proc/sys/net/core/bpf_jit_enable)"
+diag "$(bpftrace --version)"
+for round in 1 2; do
+	for what in nothing hooks wakewatch peer bpftrace; do
+		"with_$what" "$round"
+		ok "round $round with $what"
+	done
+done
+rmmod ww_driver
+finish
