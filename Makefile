@@ -6,6 +6,10 @@
 KERNEL ?= broken
 # How often `make certainty` boots each scenario.
 BOOTS ?= 20
+# Minutes of guest time that `make soak` takes.
+DURATION ?= 30
+# With checks compiled in, for `make soak` and `make lifecycle`: debug.
+export CONFIG_VARIANT
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
 S := scripts
@@ -13,7 +17,7 @@ S := scripts
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak lifecycle kernel module shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
@@ -23,7 +27,13 @@ repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE
 	@$(S)/lab.sh repro; status=$$?; $(S)/cache.sh; exit $$status
 
 test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE]
-	@KERNELS='stock broken fixed warn-zero-count-plain' $(S)/lab.sh test
+	@KERNELS="stock broken fixed warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test
+
+bench: setup ## what wakewatch costs, beside a C module and bpftrace
+	@$(S)/bench.sh
+
+soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIANT=debug]
+	@KERNELS=fixed $(S)/lab.sh soak --minutes '$(DURATION)'
 
 check: setup ## only what needs no guest: style, lints, patches, host tests
 	@$(S)/check.sh

@@ -59,6 +59,8 @@ pub struct Report {
     pub verdict: String,
     /// The rest of the headline, as "wake of PG_locked in folio_end_read".
     pub rest: String,
+    /// The story in one line, `key=value` words.
+    pub story: String,
 }
 
 /// Takes the time stamp off a line of the kernel log.
@@ -195,7 +197,12 @@ impl Console {
                     made: None,
                     verdict: verdict.to_string(),
                     rest: rest.to_string(),
+                    story: String::new(),
                 });
+            } else if let (Some(story), Some(report)) =
+                (text.strip_prefix("wakewatch: story "), reports.last_mut())
+            {
+                report.story = story.to_string();
             } else if let (Some(made), Some(report)) = (MADE.captures(text), reports.last_mut()) {
                 report.made = report.made.or(made[1].parse().ok());
             }

@@ -40,6 +40,8 @@ pub struct Boot {
     /// Seconds from there to the start of the script.
     pub boot_limit: u64,
     pub append: Vec<String>,
+    /// More arguments of vng's; the last word on each counts.
+    pub machine: Vec<String>,
     /// Kernel findings that are no failure.
     pub expect: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -64,6 +66,9 @@ impl Boot {
     }
 
     pub fn new(lab: &Lab, key: &str, name: &str, needs: &Needs, argv: Vec<String>) -> Result<Self> {
+        // A variant's kernel checks what it does (see tests/config) and takes its time for it.
+        let variant = std::env::var_os("CONFIG_VARIANT").filter(|name| !name.is_empty());
+        let slow = variant.map_or(1, |_| 4);
         let mut env = Vec::new();
         if let Some(module) = lab.module(key) {
             env.push(("WW_KO".to_string(), module.display().to_string()));
@@ -75,10 +80,11 @@ impl Boot {
             name: name.to_string(),
             kernel: lab.kernel(key)?,
             memory: needs.memory.clone().unwrap_or("2G".to_string()),
-            timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT) * slow,
             first_line: FIRST_LINE,
-            boot_limit: BOOT,
+            boot_limit: BOOT * slow,
             append: needs.append.clone(),
+            machine: Vec::new(),
             expect: needs.expect.clone(),
             env,
             argv,
@@ -259,6 +265,7 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
     for word in &boot.append {
         cmd.args(["--append", word]);
     }
+    cmd.args(&boot.machine);
     // stderr joins stdout in the guest: the console has the other pipe for itself.
     cmd.arg("--exec");
     cmd.arg(format!(

@@ -91,6 +91,7 @@ fn try_kvm(lab: &Lab, run_dir: &Path) -> Result<(Accel, String)> {
         first_line: TRY_SECONDS / 2,
         boot_limit: TRY_SECONDS / 2,
         append: Vec::new(),
+        machine: Vec::new(),
         expect: Vec::new(),
         env: Vec::new(),
         argv: vec!["-c".to_string(), "true".to_string()],

@@ -5,6 +5,7 @@
 //! One verb a task. Started by scripts/lab.sh, which knows where the kernels, the
 //! modules and virtme-ng are.
 
+mod bench;
 mod certainty;
 mod console;
 mod decode;
@@ -12,10 +13,13 @@ mod env;
 mod guest;
 mod ktap;
 mod kvm;
+mod mutants;
 mod outcome;
 mod repro;
 mod shell;
+mod soak;
 mod suites;
+mod vmcore;
 
 use anyhow::{bail, Result};
 use clap::{Parser, Subcommand};
@@ -50,6 +54,23 @@ enum Verb {
         kernel: String,
         #[arg(long, default_value = "2G")]
         memory: String,
+    },
+    /// What wakewatch costs: instructions an event, and write throughput
+    Bench {
+        /// Pairs of writes, without wakewatch and with it
+        #[arg(long, default_value_t = 24)]
+        pairs: usize,
+        /// Only `count` or `write`
+        #[arg(long, value_name = "PART")]
+        only: Option<String>,
+    },
+    /// Everything at once on the fixed kernel, for as long as one likes
+    Soak {
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        /// Of the guest; otherwise what the script asks for
+        #[arg(long)]
+        memory: Option<String>,
     },
     /// Show that reproduction is certain
     Certainty {
@@ -111,6 +132,8 @@ fn run() -> Result<bool> {
         Verb::Repro => repro::verb(&lab),
         Verb::Test { only } => suites::verb(&lab, only.as_deref()),
         Verb::Shell { kernel, memory } => shell::verb(&lab, &kernel, &memory),
+        Verb::Bench { pairs, only } => bench::verb(&lab, pairs, only.as_deref()),
+        Verb::Soak { minutes, memory } => soak::verb(&lab, minutes, memory),
         Verb::Certainty { boots } => certainty::verb(&lab, boots),
     }
 }

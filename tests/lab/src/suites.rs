@@ -2,13 +2,15 @@
 
 //! `lab test`: the suites, as KTAP, with progress as diagnostics between.
 
-use crate::console::Console;
 use crate::env::{Lab, Needs};
 use crate::guest::{self, Boot, Guest, Record};
 use crate::ktap::{self, Counts, Status, Test};
 use crate::kvm::{self, Accel};
+use crate::mutants;
 use crate::outcome::Outcome;
 use crate::repro;
+use crate::soak;
+use crate::vmcore;
 use anyhow::{bail, Context, Result};
 use serde::Serialize;
 use std::fs;
@@ -17,9 +19,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-struct Run<'a> {
-    lab: &'a Lab,
-    dir: PathBuf,
+pub struct Run<'a> {
+    pub lab: &'a Lab,
+    pub dir: PathBuf,
     /// Probed when the first guest is to boot.
     accel: Option<Accel>,
     boots: Vec<Record>,
@@ -32,8 +34,11 @@ const SUITES: &[(&str, Suite)] = &[
     ("harness", harness),
     ("repro", rows),
     ("module", module),
+    ("detector", detector),
+    ("drgn", vmcore::suite),
     ("assertion", assertion),
-    ("stress", stress),
+    ("soak", soak::suite),
+    ("mutants", mutants::suite),
 ];
 
 #[derive(Serialize)]
@@ -122,7 +127,7 @@ fn progress(text: &str) {
 
 impl Run<'_> {
     /// Boots one guest with a progress line before and after.
-    fn boot(&mut self, boot: &Boot) -> Result<Guest> {
+    pub fn boot(&mut self, boot: &Boot) -> Result<Guest> {
         let accel = self.accel()?;
         progress(&format!("boot {}: {}", boot.kernel.key, boot.name));
         let guest = guest::run(self.lab, accel, &self.dir, boot)?;
@@ -345,6 +350,26 @@ fn module(run: &mut Run) -> Result<Vec<Test>> {
     Ok(guest_tests(&run.boot(&boot)?))
 }
 
+/// What is told of a healthy kernel; and that a report can be made the end of one.
+fn detector(run: &mut Run) -> Result<Vec<Test>> {
+    let boot = Boot::of_scripts(run.lab, "stock", "detector", &["detector"])?;
+    let mut tests = guest_tests(&run.boot(&boot)?);
+    let boot = Boot::of_scripts(run.lab, "stock", "panic", &["panic-on-report"])?;
+    let guest = run.boot(&boot)?;
+    let reported = !guest.console.reports(guest.console.all()).is_empty();
+    let panicked = guest.result.outcome == Outcome::Panic
+        && guest.result.why.contains("panic_on_report is set");
+    let title = "panic_on_report: the report, then a panic";
+    tests.push(if reported && panicked {
+        Test::new(title, Status::Pass)
+    } else {
+        let log = guest.dir.display();
+        let seen = format!("{}: {}, {log}", guest.result.outcome, guest.result.why);
+        Test::fail(title, seen)
+    });
+    Ok(tests)
+}
+
 /// The plain assertion takes a frozen refcount for a freed page, the one of the fix does not.
 fn assertion(run: &mut Run) -> Result<Vec<Test>> {
     const KERNELS: &str = "the kernel took none of them for a free page";
@@ -379,46 +404,8 @@ fn assertion(run: &mut Run) -> Result<Vec<Test>> {
     Ok(tests)
 }
 
-/// A fixed kernel under load must be silent about the end of writeback.
-fn stress(run: &mut Run) -> Result<Vec<Test>> {
-    let mut boot = Boot::of_scripts(run.lab, "fixed", "stress", &["stress"])?;
-    boot.env.push(("WW_DETECT".to_string(), "1".to_string()));
-    let guest = run.boot(&boot)?;
-    let mut tests = guest_tests(&guest);
-    let title = "nothing reported about the end of writeback";
-    tests.push(match about_writeback(&guest.console, &guest.result) {
-        None => Test::new(title, Status::Pass),
-        Some(what) => Test::fail(title, what),
-    });
-    Ok(tests)
-}
-
-/// The first thing that wakewatch holds against the end of writeback. A `zero-ref` of
-/// PG_locked is no such thing: it is the read race that every kernel has.
-fn about_writeback(console: &Console, result: &Record) -> Option<String> {
-    let reports = console.reports(console.all());
-    let headline = reports
-        .iter()
-        .map(|report| format!("{} {}", report.verdict, report.rest))
-        .find(|line| line.contains("writeback"));
-    if headline.is_some() {
-        return headline;
-    }
-    if result.stats.is_empty() {
-        return Some("wakewatch's counters were not saved".to_string());
-    }
-    result
-        .stats
-        .iter()
-        .flat_map(|(script, stats)| stats.iter().map(move |(name, n)| (script, name, *n)))
-        .find(|(_, name, n)| {
-            *n > 0 && matches!(name.as_str(), "tail" | "unreferenced" | "not_writeback")
-        })
-        .map(|(script, name, n)| format!("{script}: {n} of {name}"))
-}
-
 /// The guest's own results, with where to look for a guest that went wrong.
-fn guest_tests(guest: &Guest) -> Vec<Test> {
+pub fn guest_tests(guest: &Guest) -> Vec<Test> {
     let mut tests = guest.tests.clone();
     if Test::group("", tests.clone()).status == Status::Fail {
         if let Some(test) = tests.iter_mut().rev().find(|t| t.status == Status::Fail) {

@@ -118,6 +118,39 @@ enum Scenario {
         /// End after this many pages were freed in the window
         #[arg(long, default_value_t = 10)]
         enough: u64,
+        /// Let the reader take its page back at once
+        #[arg(long)]
+        retake: bool,
+    },
+    /// Writeback ends while a reader waits for the page's lock, and before the wake-up that comes
+    /// of that the page is truncated and becomes another file's
+    Bystander {
+        /// Directory on ext4 with blocks of 1024 bytes, on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open
+        #[arg(long, default_value_t = 200_000)]
+        us: u64,
+        /// End after this many pages were freed in the window
+        #[arg(long, default_value_t = 2)]
+        enough: u64,
+    },
+    /// A write unlocks its page, which is written back and dropped before the wake-up of a reader
+    WriteRace {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open
+        #[arg(long, default_value_t = 200_000)]
+        us: u64,
+        /// End after this many pages were freed in the window
+        #[arg(long, default_value_t = 2)]
+        enough: u64,
+        /// Another file gets the page before its wake-up
+        #[arg(long)]
+        reuse: bool,
     },
     /// Mixed writes, truncation and memory pressure, without any delay
     Stress {
@@ -129,6 +162,27 @@ enum Scenario {
         /// Megabytes of anonymous memory that are touched over and over
         #[arg(long, default_value_t = 0)]
         hog: usize,
+    },
+    /// Huge pages cut, split and collapsed, compaction, migration, readahead against truncation,
+    /// direct against buffered I/O; to be run beside `stress`, under a memory limit
+    Soak {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        /// Directory on a tmpfs mounted with huge=always
+        shm: PathBuf,
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Load a module while one of the allocations on the way fails
+    Load {
+        module: PathBuf,
+        /// The module's parameters
+        #[arg(default_value = "")]
+        parameters: String,
+        /// Which allocation; 0 for none
+        #[arg(long, default_value_t = 0)]
+        fail: u32,
     },
     /// Many readers that wait for locked pages, while the cache is reclaimed behind them;
     /// run it in a memory control group smaller than its file
@@ -165,10 +219,30 @@ fn drive(cli: &Cli) -> Result<()> {
             limits,
             us,
             enough,
-        } => scenario::read_race::run(&ww()?, dir, limits, *us, *enough),
+            retake,
+        } => scenario::read_race::run(&ww()?, dir, limits, *us, *enough, *retake),
+        Bystander {
+            dir,
+            limits,
+            us,
+            enough,
+        } => scenario::bystander::run(&ww()?, dir, limits, *us, *enough),
+        WriteRace {
+            dir,
+            limits,
+            us,
+            enough,
+            reuse,
+        } => scenario::write_race::run(&ww()?, dir, limits, *us, *enough, *reuse),
         Stress { dir, seconds, hog } => {
             scenario::stress::run(dir, Duration::from_secs(*seconds), *hog)
         }
+        Soak { dir, shm, seconds } => scenario::soak::run(dir, shm, Duration::from_secs(*seconds)),
+        Load {
+            module,
+            parameters,
+            fail,
+        } => scenario::load::run(module, parameters, *fail),
         Reclaim {
             dir,
             seconds,
@@ -269,7 +343,11 @@ impl Scenario {
     fn needs_delay(&self) -> bool {
         matches!(
             self,
-            Self::Order0 { .. } | Self::Tail { .. } | Self::ReadRace { .. }
+            Self::Order0 { .. }
+                | Self::Tail { .. }
+                | Self::ReadRace { .. }
+                | Self::Bystander { .. }
+                | Self::WriteRace { .. }
         )
     }
 }

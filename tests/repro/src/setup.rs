@@ -41,6 +41,8 @@ macro_rules! not_set_up {
     };
 }
 
+pub(crate) use not_set_up;
+
 fn read(path: &str) -> Result<String> {
     let text = fs::read_to_string(path).with_context(|| path.to_string())?;
     Ok(text.trim().to_string())
@@ -82,6 +84,18 @@ impl Fs {
             dir: dir.into(),
             dev,
         })
+    }
+
+    /// Checks that its blocks are of this size.
+    pub fn has_blocks_of(&self, size: u64) -> Result<()> {
+        let have = sys::fs_block_size(&self.dir)?;
+        if have != size {
+            not_set_up!(
+                "{} has blocks of {have} bytes, not of {size}",
+                self.dir.display()
+            );
+        }
+        Ok(())
     }
 
     /// Creates a file of the scenario's, empty.

@@ -12,6 +12,10 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 pub const PAGE: usize = 4096;
+pub const HUGE_PAGE: usize = 512 * PAGE;
+
+/// `<linux/mempolicy.h>`: move pages that are there already.
+const MPOL_MF_MOVE: libc::c_int = 1 << 1;
 
 fn check(ret: libc::c_int) -> io::Result<()> {
     if ret < 0 {
@@ -36,9 +40,15 @@ fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> io::Result<()
     check(unsafe { libc::sched_setscheduler(0, policy, &param) })
 }
 
-/// Makes the calling thread run before all ordinary ones of its CPU.
-pub fn realtime() -> io::Result<()> {
-    set_policy(libc::SCHED_FIFO, 1)
+/// Makes the calling thread run before all ordinary ones of its CPU, and before those of a
+/// lower `priority`.
+pub fn realtime(priority: i32) -> io::Result<()> {
+    set_policy(libc::SCHED_FIFO, priority)
+}
+
+/// Makes the calling thread an ordinary one again.
+pub fn ordinary() -> io::Result<()> {
+    set_policy(libc::SCHED_OTHER, 0)
 }
 
 /// Makes the calling thread run only if its CPU has nothing else to do.
@@ -46,15 +56,29 @@ pub fn idle_priority() -> io::Result<()> {
     set_policy(libc::SCHED_IDLE, 0)
 }
 
-/// The type of the file system that holds `path`, as in `<linux/magic.h>`.
-pub fn fs_magic(path: &Path) -> io::Result<u64> {
+/// The calling thread's number, as in /proc/self/task.
+pub fn thread_id() -> i32 {
+    // SAFETY: Takes nothing and can't fail.
+    unsafe { libc::gettid() }
+}
+
+fn statfs(path: &Path) -> io::Result<libc::statfs> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut buf = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: `path` is NUL-terminated, and `buf` has room for what is written.
     check(unsafe { libc::statfs(path.as_ptr(), buf.as_mut_ptr()) })?;
     // SAFETY: The call succeeded and has filled `buf`.
-    let buf = unsafe { buf.assume_init() };
-    Ok(buf.f_type as u64)
+    Ok(unsafe { buf.assume_init() })
+}
+
+/// The type of the file system that holds `path`, as in `<linux/magic.h>`.
+pub fn fs_magic(path: &Path) -> io::Result<u64> {
+    Ok(statfs(path)?.f_type as u64)
+}
+
+/// Its blocks' size in bytes.
+pub fn fs_block_size(path: &Path) -> io::Result<u64> {
+    Ok(statfs(path)?.f_bsize as u64)
 }
 
 /// Bytes that can still be allocated on the file system of `file`.
@@ -88,6 +112,12 @@ pub fn advise_random(file: &File) -> io::Result<()> {
     }
 }
 
+/// Starts to read `len` bytes from `offset` into the page cache.
+pub fn read_ahead(file: &File, offset: u64, len: usize) -> io::Result<()> {
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::readahead(file.as_raw_fd(), offset as i64, len) } as libc::c_int)
+}
+
 /// Starts writeback of `len` bytes from `offset` and does not wait for its end.
 pub fn start_writeback(file: &File, offset: u64, len: u64) -> io::Result<()> {
     // SAFETY: Takes no pointers.
@@ -112,6 +142,21 @@ pub fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     // SAFETY: Takes no pointers.
     check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) })
+}
+
+/// Inserts a kernel module.
+pub fn load_module(image: &[u8], parameters: &str) -> io::Result<()> {
+    let parameters = CString::new(parameters)?;
+    // SAFETY: The kernel reads `image.len()` bytes and a NUL-terminated string. What the module
+    // does is the caller's business, as for any program that root runs.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_init_module,
+            image.as_ptr(),
+            image.len(),
+            parameters.as_ptr(),
+        )
+    } as libc::c_int)
 }
 
 /// A mapping that is unmapped when dropped.
@@ -202,6 +247,71 @@ impl Mapping {
     /// Faults pages in for writing, which makes those of a file dirty.
     pub fn populate_write(&self, offset: usize, len: usize) -> io::Result<()> {
         self.advise(offset, len, libc::MADV_POPULATE_WRITE)
+    }
+
+    /// Makes huge pages of what is there now.
+    pub fn collapse(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.advise(offset, len, libc::MADV_COLLAPSE)
+    }
+
+    /// Reclaims pages at once.
+    pub fn page_out(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.advise(offset, len, libc::MADV_PAGEOUT)
+    }
+
+    /// Unmaps pages; anonymous ones are gone.
+    pub fn give_back(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.advise(offset, len, libc::MADV_DONTNEED)
+    }
+
+    /// Small pages only, until [`Mapping::allow_huge`].
+    pub fn forbid_huge(&self) -> io::Result<()> {
+        self.advise(0, self.len, libc::MADV_NOHUGEPAGE)
+    }
+
+    pub fn allow_huge(&self) -> io::Result<()> {
+        self.advise(0, self.len, libc::MADV_HUGEPAGE)
+    }
+
+    /// Moves those pages that are there to a node, as move_pages(2) does.
+    pub fn move_pages(&self, offset: usize, len: usize, node: u32) -> io::Result<()> {
+        let pages: Vec<usize> = (offset..offset + len)
+            .step_by(PAGE)
+            .map(|offset| self.addr() + offset)
+            .collect();
+        let nodes = vec![node as libc::c_int; pages.len()];
+        let mut status: Vec<libc::c_int> = vec![0; pages.len()];
+        // SAFETY: Three arrays of that many elements; of the addresses only numbers are made.
+        // Migration does not change what the pages hold.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_move_pages,
+                0,
+                pages.len(),
+                pages.as_ptr(),
+                nodes.as_ptr(),
+                status.as_mut_ptr(),
+                MPOL_MF_MOVE,
+            )
+        } as libc::c_int)
+    }
+
+    /// Prefers a node for these pages and moves those that are there, as mbind(2) does.
+    pub fn bind(&self, offset: usize, len: usize, node: u32) -> io::Result<()> {
+        let mask: libc::c_ulong = 1 << node;
+        // SAFETY: `mask` outlives the call and has the bits that are announced (and one more,
+        // which the kernel takes off). A policy on a range, mapped or not, changes no byte.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.addr() + offset,
+                len,
+                libc::MPOL_PREFERRED,
+                &mask,
+                libc::c_ulong::BITS + 1,
+                MPOL_MF_MOVE,
+            )
+        } as libc::c_int)
     }
 }
 

@@ -12,8 +12,12 @@ use anyhow::{anyhow, Context, Result};
 pub enum Where {
     /// Between the clear of `PG_writeback` and the test of `PG_waiters`.
     AfterClear,
+    /// At the entry of `folio_wake_bit()`, for `PG_writeback`.
+    BeforeWakeOfWriteback,
     /// At the entry of `folio_wake_bit()`, for `PG_locked`.
     BeforeWakeOfLocked,
+    /// The same, and for the first such wake-up alone.
+    BeforeFirstWakeOfLocked,
 }
 
 /// The pages that are delayed.
@@ -51,7 +55,10 @@ impl Wakewatch {
     pub fn amplify(&self, place: Where, us: u64, target: &Target) -> Result<Amplify<'_>> {
         let place = match place {
             Where::AfterClear => "where=after-clear",
+            Where::BeforeWakeOfWriteback => "where=before-wake bit=writeback",
             Where::BeforeWakeOfLocked => "where=before-wake bit=locked",
+            // It is every so many-th, and the first.
+            Where::BeforeFirstWakeOfLocked => "where=before-wake bit=locked every=4294967295",
         };
         let Target {
             dev: (major, minor),

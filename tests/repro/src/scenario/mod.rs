@@ -2,12 +2,18 @@
 
 //! One file a scenario.
 
+pub mod bystander;
+mod crew;
+mod line;
+pub mod load;
 pub mod order0;
 pub mod read_race;
 pub mod reclaim;
+pub mod soak;
 pub mod stress;
 pub mod sync;
 pub mod tail;
+pub mod write_race;
 
 use std::time::Duration;
 

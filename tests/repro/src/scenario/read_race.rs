@@ -7,7 +7,8 @@
 //! The dropper locks the page for a moment and its unlock wakes the reader as well. Left to
 //! itself, the reader would start over at once and get the very page from the free list again,
 //! and the late wake-up would find it in use. So the dropper keeps the CPU that they share until
-//! the window has closed.
+//! the window has closed. With `retake` it does not: then most of these wake-ups are for a page
+//! that was freed and allocated again, which no look at the page alone can tell.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -45,10 +46,10 @@ struct Shared {
 }
 
 /// Returns how many pages it dropped.
-fn drop_until(shared: &Shared, window: Duration) -> Result<u32> {
+fn drop_until(shared: &Shared, keep_cpu: Duration) -> Result<u32> {
     sys::pin_to_cpu(setup::DRIVER_CPU)?;
     // Runs before the reader does.
-    sys::realtime()?;
+    sys::realtime(1)?;
     let map = Mapping::of_file(&shared.file, READ_PAGES as usize * PAGE)?;
     let mut drops = 0;
     while !shared.stop.load(Relaxed) {
@@ -63,7 +64,7 @@ fn drop_until(shared: &Shared, window: Duration) -> Result<u32> {
         if !map.cached(index)? {
             drops += 1;
             let start = Instant::now();
-            while start.elapsed() < window {
+            while start.elapsed() < keep_cpu {
                 std::hint::spin_loop();
             }
         }
@@ -71,7 +72,14 @@ fn drop_until(shared: &Shared, window: Duration) -> Result<u32> {
     Ok(drops)
 }
 
-pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64, enough: u64) -> Result<()> {
+pub fn run(
+    ww: &Wakewatch,
+    dir: &Path,
+    limits: &Limits,
+    us: u64,
+    enough: u64,
+    retake: bool,
+) -> Result<()> {
     let fs = Fs::at(dir)?;
     fs.split_cpus()?;
     let file = fs.create("read")?;
@@ -91,12 +99,14 @@ pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64, enough: u64) ->
         index: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     };
+    let shared = &shared;
     let _amplify = ww.amplify(Where::BeforeWakeOfLocked, us, &target)?;
     let before = ww.delays()?;
     let start = Instant::now();
     let (mut rounds, mut freed) = (0, 0);
     let drops = thread::scope(|scope| {
-        let dropper = scope.spawn(|| drop_until(&shared, Duration::from_micros(us)));
+        let keep_cpu = Duration::from_micros(if retake { 0 } else { us });
+        let dropper = scope.spawn(move || drop_until(shared, keep_cpu));
         let stop = Stop(&shared.stop);
         let mut buf = [0; PAGE];
         'rounds: while limits.allow(rounds, ROUNDS, start) {

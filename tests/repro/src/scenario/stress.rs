@@ -5,15 +5,14 @@
 //! full) are part of it; all others end the run.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{anyhow, Context, Result};
+use anyhow::Result;
 
-use super::Random;
+use super::crew::{self, forgive, Work};
 use crate::setup::Fs;
 use crate::sys::{self, Mapping, PAGE};
 
@@ -26,22 +25,12 @@ struct Shared {
     files: Vec<File>,
     /// For direct I/O. Files of its own: where it meets the page cache, it fails.
     direct: Vec<File>,
-    end: Instant,
     hog: usize,
 }
 
-struct Worker<'a> {
-    shared: &'a Shared,
-    random: Random,
-    ops: u64,
-}
+type Worker<'a> = crew::Worker<'a, Shared>;
 
 impl Worker<'_> {
-    fn goes_on(&mut self) -> bool {
-        self.ops += 1;
-        Instant::now() < self.shared.end
-    }
-
     fn file(&mut self) -> &File {
         let n = self.random.below(FILES as u64) as usize;
         &self.shared.files[n]
@@ -52,21 +41,6 @@ impl Worker<'_> {
         let pages = 1 + self.random.below(max);
         let first = self.random.below(SIZE / PAGE as u64 - pages);
         (first * PAGE as u64, pages as usize * PAGE)
-    }
-}
-
-/// Errors that other workers cause.
-fn forgive(result: io::Result<()>) -> Result<()> {
-    match result {
-        Err(e)
-            if !matches!(
-                e.raw_os_error(),
-                Some(libc::ENOSPC | libc::EFAULT | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
-            ) =>
-        {
-            Err(e.into())
-        }
-        _ => Ok(()),
     }
 }
 
@@ -111,7 +85,7 @@ fn truncate(w: &mut Worker) -> Result<()> {
         let file = w.file();
         forgive(file.set_len(short))?;
         forgive(file.set_len(SIZE))?;
-        thread::sleep(Duration::from_millis(w.random.below(20)));
+        w.rest(20);
     }
     Ok(())
 }
@@ -120,7 +94,7 @@ fn punch(w: &mut Worker) -> Result<()> {
     while w.goes_on() {
         let (offset, len) = w.range(32);
         forgive(sys::punch_hole(w.file(), offset, len as u64))?;
-        thread::sleep(Duration::from_millis(w.random.below(5)));
+        w.rest(5);
     }
     Ok(())
 }
@@ -133,7 +107,7 @@ fn drop_pages(w: &mut Worker) -> Result<()> {
             std::fs::write("/proc/sys/vm/drop_caches", "1")?;
         }
         forgive(sys::drop_cached(w.file()))?;
-        thread::sleep(Duration::from_millis(w.random.below(10)));
+        w.rest(10);
     }
     Ok(())
 }
@@ -169,7 +143,7 @@ fn direct(w: &mut Worker) -> Result<()> {
                 forgive(file.set_len(SIZE))?;
             }
         }
-        thread::sleep(Duration::from_millis(w.random.below(5)));
+        w.rest(5);
     }
     Ok(())
 }
@@ -190,9 +164,7 @@ fn hog(w: &mut Worker) -> Result<()> {
     Ok(())
 }
 
-type Work = fn(&mut Worker) -> Result<()>;
-
-const WORK: [(&str, Work); 10] = [
+const WORK: [(&str, Work<Shared>); 10] = [
     ("buffered writes", write),
     ("buffered writes", write),
     ("mapped writes", write_mapped),
@@ -221,32 +193,7 @@ pub fn run(dir: &Path, time: Duration, hog: usize) -> Result<()> {
     let shared = Shared {
         files,
         direct,
-        end: Instant::now() + time,
         hog: hog << 20,
     };
-
-    thread::scope(|scope| {
-        let threads: Vec<_> = WORK
-            .iter()
-            .enumerate()
-            .map(|(n, (name, work))| {
-                let random = Random::new(n as u64 + 1);
-                let mut worker = Worker {
-                    shared: &shared,
-                    random,
-                    ops: 0,
-                };
-                let thread = scope.spawn(move || work(&mut worker).map(|()| worker.ops));
-                (name, thread)
-            })
-            .collect();
-        for (name, thread) in threads {
-            // A thread that the kernel killed leaves no result.
-            let ops = thread
-                .join()
-                .map_err(|_| anyhow!("{name}: the thread died"))?;
-            println!("{name}: {}", ops.context(*name)?);
-        }
-        anyhow::Ok(())
-    })
+    crew::run(&shared, time, &WORK)
 }

@@ -1,0 +1,303 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Everything that moves, drops, writes or reuses pages, all at once, with wakewatch loaded as it
+# comes: a fixed kernel has nothing to say, and wakewatch has nothing to say about writeback. Each
+# kind of work has to be in the kernel's own counters, or the silence means nothing.
+#
+# kernel: fixed
+# memory: 1G
+# timeout: 240
+# append: numa=fake=2
+#
+# WW_MINUTES: how long, 1 by default
+
+# Functions are run by check().
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+seconds=$((${WW_MINUTES:-1} * 60))
+swap_mb=256
+# Left to the work, of however much memory the guest has.
+room_mb=192
+run=/run/ww-soak
+tracefs=/sys/kernel/tracing
+thp=/sys/kernel/mm/transparent_hugepage
+
+# --- the kernel's own counters -------------------------------------------------
+
+# mem NAME: megabytes, from /proc/meminfo.
+mem() {
+	awk -v name="$1:" '$1 == name { print int($2 / 1024) }' /proc/meminfo
+}
+
+# vm NAME...: how much these counters of /proc/vmstat have grown since the start.
+vm() {
+	local name sum=0
+	for name in "$@"; do
+		sum=$((sum + $(sed -n "s/^$name //p" /proc/vmstat) - $(sed -n "s/^$name //p" "$run/vmstat")))
+	done
+	echo "$sum"
+}
+
+# count_calls NAME FUNCTION: the kernel counts its calls from here on; nothing is traced.
+count_calls() {
+	echo "p:soak/$1 $2" >>"$tracefs/kprobe_events" || die "can't count calls of $2"
+	echo 1 >"$tracefs/instances/soak/events/soak/$1/enable"
+}
+
+# calls NAME
+calls() {
+	awk -v name="$1" '$1 == name { print $2 }' "$tracefs/kprobe_profile"
+}
+
+# traced INSTANCE: events written to its buffer, those overwritten too.
+traced() {
+	cat "$tracefs/instances/$1"/per_cpu/cpu*/stats | awk '/^(entries|overrun):/ { n += $2 } END { print n + 0 }'
+}
+
+# Bit 1 of the page flags is PG_writeback (include/linux/page-flags.h).
+PG_writeback=1
+
+# Waits of truncation for the end of writeback: by their caller and the page's flags.
+count_truncations_in_writeback() {
+	local from to range
+	from=$(awk '$3 == "truncate_inode_pages_range" { print $1 }' /proc/kallsyms)
+	to=$(awk -v from="$from" '$1 > from && (to == "" || $1 < to) { to = $1 } END { print to }' /proc/kallsyms)
+	range="caller > 0x$from && caller < 0x$to"
+	# shellcheck disable=SC2016  # kprobe_events' own $
+	echo 'p:soak/wait_writeback folio_wait_writeback caller=+0($stack):x64 flags=+0(%di):x64' \
+		>>"$tracefs/kprobe_events" || die "can't count waits for writeback"
+	echo "$range && flags & $((1 << PG_writeback))" >"$tracefs/instances/soak-waits/events/soak/wait_writeback/filter" ||
+		die "no filter: $range"
+	echo 1 >"$tracefs/instances/soak-waits/events/soak/wait_writeback/enable"
+}
+
+# Findings about writeback by trace event: no limit of reports holds for these.
+count_leaks() {
+	local events=$tracefs/instances/soak-leaks/events/wakewatch
+	echo "bit == $PG_writeback" >"$events/wake_leak/filter" || die "no filter for wake_leak"
+	echo 1 >"$events/wake_leak/enable"
+	echo 1 >"$events/end_unreferenced/enable"
+}
+
+# --- results -------------------------------------------------------------------
+
+# zero DESCRIPTION VALUE: ok if it is 0.
+zero() {
+	if [ "$2" = 0 ]; then
+		ok "$1"
+	else
+		not_ok "$1: $2"
+	fi
+}
+
+# happened DESCRIPTION VALUE [LIMIT]: ok if it is above the limit, 0 by default.
+happened() {
+	if [ "${2:-0}" -gt "${3:-0}" ]; then
+		ok "$1 ($2)"
+	else
+		not_ok "$1: ${2:-nothing counted}"
+	fi
+}
+
+# --- what runs ------------------------------------------------------------------
+
+over() {
+	[ -e "$run/over" ]
+}
+
+# CPU 1 is taken down and comes back.
+hotplug() {
+	local cpu=/sys/devices/system/cpu/cpu1/online
+	while ! over; do
+		echo 0 >"$cpu"
+		sleep "0.$((RANDOM % 9))"
+		echo 1 >"$cpu"
+		sleep "$((RANDOM % 3)).$((RANDOM % 9))"
+	done
+}
+
+# A loop device with a file system is set up, written to and torn down, at times while it is still
+# mounted, so that it goes with the last user.
+loops() {
+	local image=$WW_SHM/churn.img mnt=/run/ww-churn dev lazy
+	mkdir -p "$mnt"
+	while ! over; do
+		lazy=$((RANDOM % 2))
+		truncate -s 24M "$image" && dev=$(losetup -f --show "$image") &&
+			mkfs.ext4 -q -F -b 4096 -m 0 -N 64 "$dev" && mount -t ext4 "$dev" "$mnt" || echo failed
+		dd if=/dev/zero of="$mnt/file" bs=64k count=64 2>/dev/null
+		[ "$lazy" = 0 ] || losetup -d "$dev"
+		umount "$mnt" || echo failed
+		[ "$lazy" = 1 ] || losetup -d "$dev"
+		rm -f "$image"
+		echo torn down
+	done
+}
+
+# in_group NAME COMMAND...: in a memory control group.
+in_group() {
+	echo 0 >"$run/cgroup/$1/cgroup.procs" || exit 1
+	shift
+	exec "$@"
+}
+
+group_event() { # GROUP NAME
+	sed -n "s/^$2 //p" "$run/cgroup/$1/memory.events"
+}
+
+# --- set-up ---------------------------------------------------------------------
+
+plan 39
+WW_IMG_SIZE=128M
+setup_loop
+# Unlike in the races, completions may run on any CPU.
+echo 3 >/sys/devices/virtual/workqueue/cpumask
+
+mkdir -p "$run"
+mount -t tmpfs -o "noswap,size=90%" ww-soak "$run" || die "no tmpfs at $run"
+mkdir "$run/huge" "$run/cgroup"
+mount -t tmpfs -o huge=always,size=64M ww-huge "$run/huge" || die "no tmpfs for huge pages"
+# Allocated beforehand and never swapped out itself, so that swapping out never needs memory.
+fallocate -l "${swap_mb}M" "$run/swap"
+chmod 600 "$run/swap"
+swap=$(losetup -f --show "$run/swap") || die "no loop device for swap"
+mkswap "$swap" >/dev/null
+swapon "$swap" || die "no swap"
+
+mount -t cgroup2 ww-cgroup "$run/cgroup" || die "no cgroup2"
+echo +memory >"$run/cgroup/cgroup.subtree_control" || die "no memory controller"
+mkdir "$run/cgroup/readers" "$run/cgroup/soak"
+echo 16M >"$run/cgroup/readers/memory.max"
+# Not `max`: at times all that is left in the group is locked or under writeback.
+echo 40M >"$run/cgroup/soak/memory.high"
+
+# khugepaged is to come by often, and to take memory that is not all touched.
+echo 200 >"$thp/khugepaged/scan_sleep_millisecs"
+echo 200 >"$thp/khugepaged/alloc_sleep_millisecs"
+echo 511 >"$thp/khugepaged/max_ptes_none"
+collapsed=$(cat "$thp/khugepaged/pages_collapsed")
+
+load_wakewatch
+[ -e "$tracefs/kprobe_events" ] || die "no tracefs"
+mkdir "$tracefs/instances/soak" "$tracefs/instances/soak-waits" "$tracefs/instances/soak-leaks"
+echo 0 >"$tracefs/instances/soak/tracing_on"
+count_calls truncate truncate_inode_pages_range
+count_calls truncate_buffers block_invalidate_folio
+count_calls mkwrite ext4_page_mkwrite
+count_calls direct __iomap_dio_rw
+count_calls direct_cached invalidate_inode_pages2_range
+count_calls readahead page_cache_ra_unbounded
+count_calls dontneed mapping_try_invalidate
+count_calls cpu_down _cpu_down
+count_calls loop_up loop_configure
+count_calls loop_down lo_release
+count_calls move_pages __x64_sys_move_pages
+count_calls mbind __x64_sys_mbind
+count_truncations_in_writeback
+count_leaks
+
+dmesg -C
+# The log's buffer is too small for all of it.
+dmesg --follow >"$run/dmesg" &
+dmesg_pid=$!
+cp /proc/vmstat "$run/vmstat"
+ballast=$(($(mem MemAvailable) - room_mb))
+[ "$ballast" -lt 1 ] || fallocate -l "${ballast}M" "$run/ballast"
+# Something has to go, but not all of it.
+hog=$((room_mb + swap_mb / 4))
+diag "$(mem MemTotal) MB of memory, $(mem MemAvailable) available, $swap_mb of swap, $hog wanted"
+diag "$(uname -r), $seconds s"
+
+"$WW_REPRO" stress "$WW_MNT" --seconds "$seconds" --hog "$hog" >"$run/stress.log" 2>&1 &
+stress=$!
+in_group soak "$WW_REPRO" soak "$WW_MNT" "$run/huge" --seconds "$seconds" >"$run/soak.log" 2>&1 &
+soak=$!
+in_group readers "$WW_REPRO" reclaim "$WW_MNT" --readers 8 --size 24 --seconds "$seconds" \
+	>"$run/reclaim.log" 2>&1 &
+reclaim=$!
+hotplug >"$run/hotplug.log" 2>&1 &
+hotplug=$!
+loops >"$run/loops.log" 2>&1 &
+loops=$!
+
+# ended NAME PID: it came to a good end; what it counted as diagnostics.
+ended() {
+	local status=0
+	wait "$2" || status=$?
+	sed 's/^/# /' "$run/$1.log"
+	if [ "$status" -eq 0 ]; then
+		ok "$1 ran to its end"
+	else
+		not_ok "$1 ran to its end: status $status"
+	fi
+}
+ended stress "$stress"
+ended soak "$soak"
+ended reclaim "$reclaim"
+touch "$run/over"
+wait "$hotplug" "$loops"
+check "the file system is written back" sync -f "$WW_MNT"
+echo 1 >/sys/devices/system/cpu/cpu1/online 2>/dev/null
+
+# --- what happened ---------------------------------------------------------------
+
+happened "pages were written back" "$(vm nr_written)" 5000
+happened "pages were swapped out" "$(vm pswpout)"
+happened "and in" "$(vm pswpin)"
+happened "pages were reclaimed" "$(vm pgsteal_kswapd pgsteal_direct)"
+happened "a group met its limit" "$(group_event readers max)"
+happened "another one was throttled" "$(group_event soak high)"
+happened "memory was compacted" "$(vm compact_isolated)"
+happened "pages were migrated" "$(vm pgmigrate_success)"
+happened "files had huge pages" "$(vm thp_file_alloc)"
+happened "huge pages were split" "$(vm thp_split_page)"
+happened "their mappings were split" "$(vm thp_split_pmd)"
+happened "huge pages were collapsed" "$(vm thp_collapse_alloc)"
+happened "by khugepaged, too" $(($(cat "$thp/khugepaged/pages_collapsed") - collapsed))
+happened "files were truncated" "$(calls truncate)"
+happened "pages with buffers were" "$(calls truncate_buffers)"
+happened "truncation waited for writeback" "$(traced soak-waits)"
+happened "mapped pages were written" "$(calls mkwrite)"
+happened "direct I/O was done" "$(calls direct)"
+happened "to files that were cached" "$(calls direct_cached)"
+happened "files were read ahead" "$(calls readahead)"
+happened "and dropped" "$(calls dontneed)"
+happened "a CPU was taken down" "$(calls cpu_down)"
+happened "loop devices were set up" "$(calls loop_up)"
+happened "and torn down" "$(grep -c 'torn down' "$run/loops.log")"
+zero "none of it failed" "$(grep -c failed "$run/loops.log")"
+if [ -e /sys/devices/system/node/node1 ]; then
+	happened "pages were moved to another node" $(($(calls move_pages) + $(calls mbind)))
+else
+	skip_test "pages were moved to another node" "there is only one"
+fi
+
+# --- what was said ---------------------------------------------------------------
+
+while read -r line; do diag "$line"; done <"$WW_DEBUGFS/stats"
+happened "ends of writeback were seen" "$(ww_stat end_writeback)" 5000
+zero "no writeback ended unreferenced" "$(ww_stat unreferenced)"
+zero "no writeback ended that had not begun" "$(ww_stat not_writeback)"
+zero "no writeback started on an unlocked page" "$(ww_stat unlocked_start)"
+zero "no tail page was woken" "$(ww_stat tail)"
+zero "no page that somebody else owns was woken for PG_writeback" "$(traced soak-leaks)"
+zero "no report was lost" "$(ww_stat reports_dropped)"
+kill "$dmesg_pid"
+wait "$dmesg_pid" 2>/dev/null
+zero "no report is about writeback" "$(grep -c 'BUG: wakewatch: .*writeback' "$run/dmesg")"
+findings=$(grep -E 'BUG:|WARNING:|kernel BUG|Oops|INFO: .*(blocked|stall)' "$run/dmesg" | grep -v 'BUG: wakewatch: ')
+if [ -z "$findings" ]; then
+	ok "the kernel log has no finding"
+else
+	not_ok "the kernel log has findings"
+	printf '%s\n' "$findings" | sed 's/^/# /'
+fi
+# Late wakes of other bits need no fault of the end of writeback (read-race.sh).
+grep -o 'BUG: wakewatch: .*' "$run/dmesg" | sort | uniq -c | sed 's/^/# reported:/'
+
+swapoff "$swap" && losetup -d "$swap"
+finish
