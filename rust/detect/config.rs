@@ -70,10 +70,10 @@ impl fmt::Display for ParseError<'_> {
         match self {
             ParseError::Word(word) => {
                 write!(f, "`{word}' is not one of ")?;
-                let names = Config::NAMES.iter().enumerate();
-                names
-                    .map(|(i, name)| write!(f, "{}{name}=", if i == 0 { "" } else { ", " }))
-                    .collect()
+                let mut names = Config::NAMES.iter().enumerate();
+                names.try_for_each(|(i, name)| {
+                    write!(f, "{}{name}=", if i == 0 { "" } else { ", " })
+                })
             }
             ParseError::Value(word) => write!(
                 f,
