@@ -46,6 +46,12 @@ unsafe impl Send for Amplify {}
 unsafe impl Sync for Amplify {}
 
 impl Amplify {
+    /// Is any delay asked for?
+    #[inline(always)]
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Relaxed)
+    }
+
     /// Off.
     pub(crate) fn new(stats: Arc<Stats>) -> Self {
         Self {
@@ -77,6 +83,7 @@ impl Amplify {
     /// Is a window of `bit` on this page, at `place`, to be held open, and if so for how many
     /// microseconds? For handlers: preemption disabled.
     #[inline]
+    #[cold]
     pub(crate) fn wanted(&self, place: Place, bit: Bit, page: Page) -> Option<u32> {
         if !self.on.load(Acquire) {
             return None;

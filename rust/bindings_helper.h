@@ -6,6 +6,7 @@
 #ifndef WAKEWATCH_BINDINGS_HELPER_H
 #define WAKEWATCH_BINDINGS_HELPER_H
 
+#include <linux/sched/clock.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/irq_work.h>
@@ -16,8 +17,12 @@
 #include <linux/seq_file.h>
 #include <linux/stacktrace.h>
 #include <linux/tracepoint.h>
+#include <linux/tracepoint-defs.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+
+/* trace.c */
+DECLARE_TRACEPOINT(window);
 
 /* helpers.c */
 unsigned int ww_folio_nr_pages(const struct folio *folio);
@@ -30,6 +35,12 @@ u64 ww_local_clock(void);
 unsigned int ww_smp_processor_id(void);
 unsigned int ww_context(void);
 u64 ww_context_id(void);
+/* Returned in two registers. */
+struct ww_here {
+	u64 context;
+	u64 cpu;
+};
+struct ww_here ww_get_here(void);
 unsigned long ww_caller_offset(struct pt_regs *regs);
 int ww_stack_depot_prepare(void);
 u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr);

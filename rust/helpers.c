@@ -81,6 +81,11 @@ u64 ww_context_id(void)
 	       (u64)raw_smp_processor_id() << 2 | context;
 }
 
+struct ww_here ww_get_here(void)
+{
+	return (struct ww_here){ .context = ww_context_id(), .cpu = raw_smp_processor_id() };
+}
+
 /*
  * How far above a function's stack pointer at its entry the return address of
  * its caller is. It is the same for all calls from one place, as the unwind

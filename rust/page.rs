@@ -56,7 +56,7 @@ impl Page {
 
     /// Is it one of the `1 << order` pages from `first` on?
     pub(crate) fn is_in(self, first: Page, order: u32) -> bool {
-        let bytes = size_of::<bindings::page>() << order;
+        let bytes = size_of::<bindings::page>().wrapping_shl(order);
         self.addr().wrapping_sub(first.addr()) < bytes
     }
 
@@ -87,8 +87,16 @@ impl Page {
         unsafe { compat::folio_mapping(self.0) }
     }
 
+    /// Is it no tail, and held? The usual case, for which [`Self::owner`] need not be asked.
+    #[inline(always)]
+    pub(crate) fn is_held(self) -> bool {
+        // SAFETY: By the type invariant.
+        let tail = unsafe { compat::page_compound_head(self.0) } & 1 != 0;
+        !tail && self.refcount() != 0
+    }
+
     /// Who owns it, for [`crate::detect::verdict::wake`].
-    #[inline]
+    #[cold]
     pub(crate) fn owner(self) -> Owner {
         // SAFETY: By the type invariant.
         let tail = unsafe { compat::page_compound_head(self.0) } & 1 != 0;
@@ -176,6 +184,13 @@ impl Page {
             index: unsafe { compat::folio_index(self.0) },
             pages: self.pages(self.flags()) as u64,
         })
+    }
+
+    /// A number of its own, in steps of one from page to page of a block, as page frame numbers are;
+    /// cheaper, and for tables only.
+    #[inline(always)]
+    pub(crate) fn key(self) -> u64 {
+        (self.addr() / size_of::<bindings::page>()) as u64
     }
 
     /// Its page frame number.

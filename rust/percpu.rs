@@ -61,7 +61,7 @@ impl<T: Zeroed> PerCpu<T> {
     pub(crate) fn this_cpu(&self) -> &T {
         // SAFETY: By the type invariant. If the task moved to another CPU, which callers exclude,
         // it would be that of the CPU it was on: valid all the same.
-        unsafe { &*bindings::ww_this_cpu_ptr(self.at.as_ptr().cast()).cast() }
+        unsafe { &*this_cpu_ptr(self.at.as_ptr().cast()).cast() }
     }
 
     /// Those of all possible CPUs.
@@ -75,6 +75,30 @@ impl<T: Zeroed> PerCpu<T> {
             .map(|cpu| unsafe { &*bindings::ww_per_cpu_ptr(self.at.as_ptr().cast(), cpu).cast() })
     }
 }
+
+/// `this_cpu_ptr()` (arch/x86/include/asm/percpu.h, 6.12), which is too short to be called.
+///
+/// # Safety
+///
+/// `at` must be memory from `alloc_percpu()`. It is this CPU's for as long as preemption is disabled.
+#[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
+#[inline(always)]
+unsafe fn this_cpu_ptr(at: *mut kernel::ffi::c_void) -> *mut kernel::ffi::c_void {
+    let offset: usize;
+    // SAFETY: `this_cpu_off` is a per-CPU variable, hence found through %gs. It is read, no more.
+    unsafe {
+        core::arch::asm!(
+            "mov {}, gs:[rip + {}]",
+            out(reg) offset,
+            sym bindings::this_cpu_off,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    at.wrapping_byte_add(offset)
+}
+
+#[cfg(not(all(target_arch = "x86_64", CONFIG_SMP)))]
+use bindings::ww_this_cpu_ptr as this_cpu_ptr;
 
 impl<T: Zeroed> Drop for PerCpu<T> {
     fn drop(&mut self) {

@@ -24,20 +24,19 @@ use crate::{
         amplify::{Bit as DelayBit, Place},
         callers::Function,
         config::Config,
-        verdict::{self, End, Past, Verdict},
-        window::{Bit, Mark, Opened, Trace, Window},
+        verdict::{self, End, Owner, Past, Verdict},
+        window::{Bit, Closed, Mark, Opened},
     },
     hook::{kprobe, return_probe, Regs},
     page::Page,
     report::{Reporter, Site},
-    stats::{Counter, Stats},
+    stats::{Counter, Here, Stats},
     text::Line,
     victims::Victims,
     windows::{self, Windows},
 };
 use core::{
     ffi::c_void,
-    ptr::null_mut,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed},
 };
 use kernel::{c_str, sync::Arc};
@@ -55,16 +54,21 @@ pub(crate) struct Shared {
     pub(crate) victims: Victims,
 }
 
+/// Where a probe's `nmissed` is, as long as there is no probe.
+static NONE_MISSED: AtomicUsize = AtomicUsize::new(0);
+
 /// What handlers read of [`Config`]; which probes run at all says the rest of it.
 pub(crate) struct Knobs {
     writeback: AtomicBool,
     audit_read: AtomicBool,
     /// A page is in the sample if its hash is at most this.
     sample: AtomicU32,
-    /// `nmissed` of the probes that open windows, by [`Function`]; null while there is none.
+    /// `nmissed` of the probes that open windows, by [`Function`]; `NONE_MISSED` while there is none.
     missed: [AtomicPtr<kernel::ffi::c_ulong>; Function::ALL.len()],
     /// A return address known to be in the function, by [`Function`]; 0 while none is.
     inside: [AtomicUsize; Function::ALL.len()],
+    /// The last one found not to be in it: most are asked for again and again.
+    outside: [AtomicUsize; Function::ALL.len()],
 }
 
 impl Knobs {
@@ -74,8 +78,9 @@ impl Knobs {
             writeback: AtomicBool::new(false),
             audit_read: AtomicBool::new(false),
             sample: AtomicU32::new(u32::MAX),
-            missed: [const { AtomicPtr::new(null_mut()) }; Function::ALL.len()],
+            missed: [const { AtomicPtr::new(NONE_MISSED.as_ptr().cast()) }; Function::ALL.len()],
             inside: [const { AtomicUsize::new(0) }; Function::ALL.len()],
+            outside: [const { AtomicUsize::new(0) }; Function::ALL.len()],
         };
         knobs.set(config);
         knobs
@@ -97,20 +102,19 @@ impl Knobs {
     #[inline]
     fn sampled(&self, page: Page) -> bool {
         // The golden ratio, as hash_32() has it: pages next to each other are far apart.
-        let hash = (page.pfn() as u32).wrapping_mul(0x61c8_8647);
+        let hash = (page.key() as u32).wrapping_mul(0x61c8_8647);
         hash <= self.sample.load(Relaxed)
     }
 
     /// Hits missed so far by the probe that opens the windows of `function`.
     #[inline]
     fn missed(&self, function: Function) -> u64 {
-        let at = self
-            .missed
-            .get(function as usize)
-            .map_or(null_mut(), |at| at.load(Relaxed));
-        if at.is_null() {
-            return 0;
-        }
+        self.missed_of(function as u8)
+    }
+
+    #[inline(always)]
+    fn missed_of(&self, function: u8) -> u64 {
+        let at = self.missed[function as usize % Function::ALL.len()].load(Relaxed);
         // SAFETY: By what `set_missed` asks for. A statistic that the kernel writes without a lock.
         unsafe { at.read_volatile() as u64 }
     }
@@ -118,21 +122,21 @@ impl Knobs {
     /// Is `return_to`, where a wake returns to, in `function`?
     #[inline]
     fn inside(&self, function: Function, return_to: usize) -> bool {
-        let Some(known) = self.inside.get(function as usize) else {
-            return false;
-        };
-        known.load(Relaxed) == return_to || Self::learn_inside(known, function, return_to)
+        if self.inside[function as usize].load(Relaxed) == return_to {
+            return true;
+        }
+        self.outside[function as usize].load(Relaxed) != return_to
+            && self.learn_inside(function, return_to)
     }
 
     #[cold]
-    fn learn_inside(known: &AtomicUsize, function: Function, return_to: usize) -> bool {
+    fn learn_inside(&self, function: Function, return_to: usize) -> bool {
         let mut symbol = Line::new();
         // SAFETY: Printed as a symbol. Any context (kernel/kallsyms.c, 6.12).
         unsafe { symbol.put_pointer(c_str!("%ps"), return_to as *const c_void) };
         let inside = symbol.as_bytes() == function.symbol().as_bytes();
-        if inside {
-            known.store(return_to, Relaxed);
-        }
+        let known = if inside { &self.inside } else { &self.outside };
+        known[function as usize].store(return_to, Relaxed);
         inside
     }
 }
@@ -151,18 +155,20 @@ impl Shared {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn open_window(&self, page: Page, bit: Bit, function: Function, caller: usize, row: usize) {
+        let here = windows::here();
         self.windows.open(
             page,
             bit,
+            here.context,
             Opened {
                 when_ns: windows::now(),
                 caller: caller as u64,
                 epoch: self.knobs.missed(function),
                 row: row as u32,
                 function: function as u8,
-                cpu: windows::cpu() as u16,
+                cpu: here.cpu as u16,
             },
         );
     }
@@ -170,9 +176,8 @@ impl Shared {
     /// Can it be that the window is not that of this wake, but an older one of this context and page,
     /// because the probe that should have opened this wake's window was skipped?
     #[inline]
-    fn doubtful(&self, window: &Window) -> bool {
-        let function = Function::ALL.get(window.opened.function as usize);
-        function.is_some_and(|&function| window.opened.epoch != self.knobs.missed(function))
+    fn doubtful(&self, window: &Closed<'_>) -> bool {
+        window.opened.epoch != self.knobs.missed_of(window.opened.function)
     }
 
     /// Is the wake made by the function that has opened the window?
@@ -182,9 +187,12 @@ impl Shared {
     /// must not take what an end of read has left behind. Both jump to `folio_wake_bit()` as the last
     /// thing they do, so that it returns to their caller, which the window has; or they call it.
     #[inline]
-    fn woken_by_opener(&self, window: &Window, regs: &Regs) -> bool {
-        let function = match Function::ALL.get(window.opened.function as usize) {
-            Some(&function @ (Function::EndRead | Function::Unlock)) => function,
+    fn woken_by_opener(&self, window: &Closed<'_>, regs: &Regs) -> bool {
+        const END_READ: u8 = Function::EndRead as u8;
+        const UNLOCK: u8 = Function::Unlock as u8;
+        let function = match window.opened.function {
+            END_READ => Function::EndRead,
+            UNLOCK => Function::Unlock,
             _ => return true,
         };
         let return_to = regs.return_address();
@@ -196,6 +204,7 @@ impl Shared {
 pub(crate) struct EndOfWriteback(pub(crate) Arc<Shared>);
 
 impl kprobe::Handler for EndOfWriteback {
+    #[inline(always)]
     fn entry(&self, regs: &Regs) {
         let shared = &*self.0;
         // SAFETY: The function's argument is a folio.
@@ -252,6 +261,7 @@ pub(crate) struct EndOfBit {
 }
 
 impl kprobe::Handler for EndOfBit {
+    #[inline(always)]
     fn entry(&self, regs: &Regs) {
         let shared = &*self.shared;
         // SAFETY: The function's first argument is a folio.
@@ -278,6 +288,7 @@ impl kprobe::Handler for EndOfBit {
 pub(crate) struct Start(pub(crate) Arc<Shared>);
 
 impl kprobe::Handler for Start {
+    #[inline(always)]
     fn entry(&self, regs: &Regs) {
         let shared = &*self.0;
         // SAFETY: The function's first argument is a folio.
@@ -299,80 +310,131 @@ impl kprobe::Handler for Start {
 pub(crate) struct Wake(pub(crate) Arc<Shared>);
 
 impl kprobe::Handler for Wake {
+    #[inline(always)]
     fn entry(&self, regs: &Regs) {
         let shared = &*self.0;
         // SAFETY: The function's first argument is a folio, owned or not.
         let page = unsafe { Page::from_addr(regs.arg0()) };
         let flag = regs.arg1() as u32;
-        let (delay, bit) = match flag {
-            bindings::pageflags_PG_writeback => (DelayBit::Writeback, Some(Bit::Writeback)),
-            bindings::pageflags_PG_locked => (DelayBit::Locked, Some(Bit::Locked)),
-            bindings::pageflags_PG_private_2 => (DelayBit::Any, Some(Bit::Private2)),
-            _ => (DelayBit::Any, None),
-        };
         // First the delay: what is to be judged is the page that gets the wake.
-        if let Some(us) = shared.amplify.wanted(Place::BeforeWake, delay, page) {
-            shared.amplify.delay(page, us);
+        if shared.amplify.is_on() {
+            shared.delay_wake(page, flag);
         }
         if !shared.looks_at(page) {
             return;
         }
-        shared.stats.count(Counter::Wake);
+        let bit = match flag {
+            bindings::pageflags_PG_writeback => Some(Bit::Writeback),
+            bindings::pageflags_PG_locked => Some(Bit::Locked),
+            bindings::pageflags_PG_private_2 => Some(Bit::Private2),
+            _ => None,
+        };
+        let stats = shared.stats.here();
+        stats.count(Counter::Wake);
         shared.victims.wake_begins();
-        let owner = page.owner();
-        let window = bit
-            .and_then(|bit| shared.windows.wake(page, bit))
-            .filter(|window| shared.woken_by_opener(window, regs));
+        let owner = if page.is_held() {
+            None
+        } else {
+            Some(page.owner())
+        };
+        let window = match bit {
+            Some(bit) => match shared.windows.wake(page, bit) {
+                Some(window) if shared.woken_by_opener(&window, regs) => Some(window),
+                _ => None,
+            },
+            None => None,
+        };
         let past = match &window {
-            Some(window) => self.ended(window, page, flag),
+            Some(window) => self.ended(window, page, flag, stats),
             None => {
                 // Locked pages are woken by folio_unlock() too, which is mostly not looked at.
                 if bit == Some(Bit::Writeback) && shared.knobs.writeback.load(Relaxed) {
-                    shared.stats.count(Counter::WakesWithoutWindow);
+                    stats.count(Counter::WakesWithoutWindow);
                 }
                 Past::default()
             }
         };
-        match verdict::wake(&owner, past) {
-            verdict::Wake::Owned => {}
-            verdict::Wake::Frozen => shared.stats.count(Counter::FrozenWake),
-            verdict::Wake::Leaked(verdict) => shared.leaked(verdict, page, flag, regs, window),
+        if owner.is_some() || past.freed {
+            shared.judge(owner, past, page, flag, regs, window);
         }
     }
 }
 
 impl Wake {
     /// Counts what a window that ends here has to tell.
-    #[inline]
-    fn ended(&self, window: &Window, page: Page, flag: u32) -> Past {
+    #[inline(always)]
+    fn ended(&self, window: &Closed<'_>, page: Page, flag: u32, stats: Here<'_>) -> Past {
         let shared = &*self.0;
         if shared.doubtful(window) {
-            shared.stats.count(Counter::WindowsDoubted);
+            stats.count(Counter::WindowsDoubted);
             return Past::default();
         }
         let length = windows::now().saturating_sub(window.opened.when_ns);
-        shared.stats.count(Counter::WindowsWoken);
+        stats.count(Counter::WindowsWoken);
         if let Some(row) = shared.callers.this_cpu(window.opened.row as usize) {
             row.length(length);
         }
-        // SAFETY: Takes numbers. Any context.
-        unsafe {
-            bindings::ww_trace_window(page.pfn() as _, flag, length, window.opened.caller as _);
+        if crate::windows::window_traced() {
+            // SAFETY: Takes numbers. Any context.
+            unsafe {
+                bindings::ww_trace_window(page.pfn() as _, flag, length, window.opened.caller as _);
+            }
         }
         let past = Past {
-            freed: window.mark(Mark::Freed) != Trace::None,
-            allocated: window.mark(Mark::Allocated) != Trace::None,
+            freed: window.has(Mark::Freed),
+            allocated: window.has(Mark::Allocated),
         };
         if window.superseded && !past.freed {
-            shared.stats.count(Counter::SecondWriteback);
+            stats.count(Counter::SecondWriteback);
         }
         past
     }
 }
 
 impl Shared {
+    /// The rare case: the page was freed, or looks as if nobody held it.
     #[cold]
-    fn leaked(&self, verdict: Verdict, page: Page, flag: u32, regs: &Regs, window: Option<Window>) {
+    #[inline(never)]
+    fn judge(
+        &self,
+        owner: Option<Owner>,
+        past: Past,
+        page: Page,
+        flag: u32,
+        regs: &Regs,
+        window: Option<Closed<'_>>,
+    ) {
+        match verdict::wake(&owner.unwrap_or(page.owner()), past) {
+            verdict::Wake::Owned => {}
+            verdict::Wake::Frozen => self.stats.count(Counter::FrozenWake),
+            verdict::Wake::Leaked(verdict) => self.leaked(verdict, page, flag, regs, window),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn delay_wake(&self, page: Page, flag: u32) {
+        let bit = match flag {
+            bindings::pageflags_PG_writeback => DelayBit::Writeback,
+            bindings::pageflags_PG_locked => DelayBit::Locked,
+            _ => DelayBit::Any,
+        };
+        if let Some(us) = self.amplify.wanted(Place::BeforeWake, bit, page) {
+            self.amplify.delay(page, us);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leaked(
+        &self,
+        verdict: Verdict,
+        page: Page,
+        flag: u32,
+        regs: &Regs,
+        window: Option<Closed<'_>>,
+    ) {
+        let window = window.as_ref().map(Closed::window);
         let now = windows::now();
         let since = window
             .as_ref()
@@ -405,6 +467,7 @@ impl Shared {
 pub(crate) struct Victim(pub(crate) Arc<Shared>);
 
 impl kprobe::Handler for Victim {
+    #[inline(always)]
     fn entry(&self, regs: &Regs) {
         let shared = &*self.0;
         if let Some(number) = shared.victims.expected() {

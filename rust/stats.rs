@@ -103,6 +103,19 @@ pub(crate) struct Stats {
     percpu: PerCpu<[AtomicU64; Counter::ALL.len()]>,
 }
 
+/// The counters of the CPU that this is.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a>(&'a [AtomicU64; Counter::ALL.len()]);
+
+impl Here<'_> {
+    /// As [`Stats::count`].
+    #[inline(always)]
+    pub(crate) fn count(&self, counter: Counter) {
+        let cell = &self.0[counter as usize];
+        cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+}
+
 impl Stats {
     /// All 0. May sleep.
     pub(crate) fn new() -> Result<Self> {
@@ -117,8 +130,13 @@ impl Stats {
     /// and kretprobe handlers, which are all that count, do not nest on a CPU.
     #[inline]
     pub(crate) fn count(&self, counter: Counter) {
-        let cell = &self.this_cpu()[counter as usize];
-        cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
+        self.here().count(counter);
+    }
+
+    /// The counters of this CPU, for who counts more than once without leaving it.
+    #[inline(always)]
+    pub(crate) fn here(&self) -> Here<'_> {
+        Here(self.this_cpu())
     }
 
     /// Adds `n`, where handlers may nest, as those of tracepoints do. Any context. Only for counters

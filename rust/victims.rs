@@ -68,10 +68,11 @@ impl Victims {
             return None;
         }
         // SAFETY: By the safety requirements.
-        let (flags, task) = unsafe { ((*wait).flags, (*wait).private) };
+        let (waits, task) = unsafe { ((*wait).flags, (*wait).private) };
         // SAFETY: The waker was called with it as a page.
-        let still_set = unsafe { Page::from_addr(page) }.flags() >> flag & 1 != 0;
-        if flags & bindings::WW_WQ_FLAG_EXCLUSIVE != 0 && still_set {
+        let flags = unsafe { Page::from_addr(page) }.flags();
+        let still_set = flags.wrapping_shr(flag) & 1 != 0;
+        if waits & bindings::WW_WQ_FLAG_EXCLUSIVE != 0 && still_set {
             return None;
         }
         let task = task.cast::<bindings::task_struct>();

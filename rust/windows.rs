@@ -5,7 +5,7 @@
 
 use crate::{
     bindings, compat,
-    detect::window::{Bit, Bucket, Event, Mark, Marked, Opened, Outcome, Table, Window},
+    detect::window::{Bit, Bucket, Closed, Event, Mark, Marked, Opened, Outcome, Table, Window},
     hook::tracepoint,
     page::Page,
     stats::{Counter, Stats},
@@ -19,9 +19,26 @@ const BUCKETS: usize = 256;
 /// Stack entries kept of an event.
 const DEPTH: usize = 24;
 
+/// The buckets.
+///
+/// # Invariants
+///
+/// There are `BUCKETS` of them.
+struct Buckets(KVVec<Bucket>);
+
+impl core::ops::Deref for Buckets {
+    type Target = [Bucket; BUCKETS];
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: By the type invariant.
+        unsafe { &*self.0.as_ptr().cast() }
+    }
+}
+
 /// The windows of all pages.
 pub(crate) struct Windows {
-    table: Table<KVVec<Bucket>>,
+    table: Table<Buckets, BUCKETS>,
     stats: Arc<Stats>,
 }
 
@@ -37,51 +54,80 @@ impl Windows {
             pr_info!("no stacks of who frees and allocates: this kernel has no stack depot (CONFIG_STACKDEPOT, which PAGE_OWNER and KASAN select)\n");
         }
         Ok(Self {
-            table: Table::new(buckets),
+            // INVARIANT: As many were pushed.
+            table: Table::new(Buckets(buckets)),
             stats,
         })
     }
 
     /// Opens a window. For kprobe handlers.
-    #[inline]
-    pub(crate) fn open(&self, page: Page, bit: Bit, opened: Opened) {
+    #[inline(always)]
+    pub(crate) fn open(&self, page: Page, bit: Bit, context: u64, opened: Opened) {
         let Outcome {
             open,
             overwrote,
             retired,
-        } = self.table.open(page.pfn() as u64, bit, context(), opened);
-        self.stats.count(if open {
+        } = self.table.open(page.key(), bit, context, opened);
+        let stats = self.stats.here();
+        stats.count(if open {
             Counter::WindowsOpened
         } else {
             Counter::WindowsDropped
         });
         if retired {
-            self.stats.count(Counter::WindowsRetired);
+            stats.count(Counter::WindowsRetired);
         }
         if overwrote {
-            self.stats.count(Counter::WindowsOverwritten);
+            stats.count(Counter::WindowsOverwritten);
         }
     }
 
     /// Closes the window of this wake, which has one unless it was dropped, overwritten or its
     /// opening was missed. For kprobe handlers.
-    #[inline]
-    pub(crate) fn wake(&self, page: Page, bit: Bit) -> Option<Window> {
-        self.table.wake(page.pfn() as u64, bit, context())
+    #[inline(always)]
+    pub(crate) fn wake(&self, page: Page, bit: Bit) -> Option<Closed<'_>> {
+        self.table.wake(page.key(), bit, context())
     }
 
     /// The window of this context, which stays open.
     pub(crate) fn look(&self, page: Page, bit: Bit) -> Option<Window> {
-        self.table.look(page.pfn() as u64, bit, context())
+        self.table.look(page.key(), bit, context())
+    }
+
+    /// Something has happened to a page: if it has an open window, mark that.
+    #[inline(always)]
+    fn happened(&self, page: Page, mark: Mark) {
+        if self.table.may_have(page.key()) {
+            self.mark(page, mark);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mark(&self, page: Page, mark: Mark) {
+        let counter = match mark {
+            Mark::Freed => Counter::MarksFreed,
+            Mark::Allocated => Counter::MarksAllocated,
+            Mark::Started => Counter::MarksStarted,
+        };
+        let marked = self.table.mark(page.key(), mark, || self.event());
+        self.count(marked, counter);
     }
 
     /// Writeback of a folio starts: if that page has an open window from an earlier life, mark it.
     #[inline]
     pub(crate) fn started(&self, folio: Page) {
+        self.happened(folio, Mark::Started);
+    }
+
+    /// A block of pages is allocated, with one in it that has an open window.
+    #[cold]
+    #[inline(never)]
+    fn allocated_block(&self, key: u64, order: u32) {
         let marked = self
             .table
-            .mark(folio.pfn() as u64, Mark::Started, || self.event());
-        self.count(marked, Counter::MarksStarted);
+            .mark_range(key, order, Mark::Allocated, || self.event());
+        self.count(marked, Counter::MarksAllocated);
     }
 
     /// Closes all windows: whatever is found open afterwards has been opened since.
@@ -96,7 +142,7 @@ impl Windows {
     }
 
     /// Who is here, and where. For tracepoint and kprobe handlers; slow.
-    #[cold]
+    #[inline(always)]
     fn event(&self) -> Event {
         let mut stack = [0usize; DEPTH];
         // SAFETY: There is always a current task, which stays while it runs; the others read the
@@ -146,7 +192,7 @@ impl Windows {
 #[inline]
 pub(crate) fn now() -> u64 {
     // SAFETY: Reads a clock. Any context.
-    unsafe { bindings::ww_local_clock() }
+    unsafe { bindings::local_clock() }
 }
 
 /// The CPU that this is.
@@ -185,9 +231,8 @@ impl MarkFreed {
         // SAFETY: `this` is what was registered, and is alive until no probe runs.
         let windows = unsafe { &*(*this).0 };
         // SAFETY: It comes from the kernel as a page.
-        let pfn = unsafe { Page::from_addr(page as usize) }.pfn() as u64;
-        let marked = windows.table.mark(pfn, Mark::Freed, || windows.event());
-        windows.count(marked, Counter::MarksFreed);
+        let page = unsafe { Page::from_addr(page as usize) };
+        windows.happened(page, Mark::Freed);
     }
 }
 
@@ -219,10 +264,27 @@ impl MarkAllocated {
         // SAFETY: `this` is what was registered, and is alive until no probe runs.
         let windows = unsafe { &*(*this).0 };
         // SAFETY: It comes from the kernel as a page.
-        let pfn = unsafe { Page::from_addr(page as usize) }.pfn() as u64;
-        let marked = windows
-            .table
-            .mark_range(pfn, order, Mark::Allocated, || windows.event());
-        windows.count(marked, Counter::MarksAllocated);
+        let page = unsafe { Page::from_addr(page as usize) };
+        if order == 0 {
+            windows.happened(page, Mark::Allocated);
+        } else if windows.table.may_have_freed(page.key(), order) {
+            windows.allocated_block(page.key(), order);
+        }
     }
+}
+
+/// Does anybody read the trace event `window`?
+#[inline(always)]
+pub(crate) fn window_traced() -> bool {
+    // SAFETY: Static data; a racing read sees an old or a new value.
+    unsafe {
+        core::ptr::addr_of!(bindings::__tracepoint_window.key.enabled.counter).read_volatile() > 0
+    }
+}
+
+/// The flow of execution that this is, and its CPU.
+#[inline(always)]
+pub(crate) fn here() -> bindings::ww_here {
+    // SAFETY: Reads the CPU's state. Any context.
+    unsafe { bindings::ww_get_here() }
 }

@@ -24,7 +24,7 @@ import drgn
 from drgn import FaultError, Language, Object, TypeKind, cast, sizeof
 from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms, module_kallsyms
-from drgn.helpers.linux.mm import page_to_pfn
+from drgn.helpers.linux.mm import page_to_pfn, pfn_to_page
 from drgn.helpers.linux.module import for_each_module
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import for_each_task
@@ -394,7 +394,7 @@ class Files:
 
     def _words(self):
         """(word's address, word, details) of each place in the window table."""
-        buckets = arc(self.shared.windows).table.buckets
+        buckets = arc(self.shared.windows).table.buckets.member_("__0")
         count = buckets.len.value_()
         first = peel(buckets.ptr)
         table = prog.array_type(first.type_.type, count)
@@ -414,6 +414,9 @@ class Files:
             # A live kernel goes on: what is not the same any more is half of one, half of another.
             if bit and not word >> 40 & 1 and num(place) == word:
                 windows.append((num(details.when_ns), word, flags[bit], details))
+        # The table's keys are pages' addresses divided by their size: Page::key() in rust/page.rs.
+        page = pfn_to_page(prog, 0)
+        base = page.value_() // sizeof(page[0])
         for when_ns, word, flag, details in sorted(windows, key=lambda window: window[:2]):
             place, context = num(details.place), num(details.context)
             function = self.functions[place >> 16 & 0xFF]
@@ -425,7 +428,7 @@ class Files:
             else:
                 who = f"in {context_name(context & 3)}"
             yield (
-                f"window of {flag} pfn {word & (1 << 40) - 1:#x} site {function} at {seconds(when_ns)}"
+                f"window of {flag} pfn {word - base & (1 << 40) - 1:#x} site {function} at {seconds(when_ns)}"
                 f" on CPU {place & 0xffff} {who}, by {self.symbols.name(num(details.caller), True)}"
             )
             for mark, (name, _) in enumerate(MARKS):

@@ -78,6 +78,15 @@ impl Sites {
     pub(crate) fn row(&self, function: Function, caller: u64) -> Option<usize> {
         let key = key(function, caller);
         let first = (key.wrapping_mul(0x61c8_8646_80b5_83eb) >> 40) as usize;
+        if self.keys[first % SITES].load(Relaxed) == key {
+            return Some(first % SITES);
+        }
+        self.find_row(key, first)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_row(&self, key: u64, first: usize) -> Option<usize> {
         for probe in 0..PROBES {
             let row = first.wrapping_add(probe) % SITES;
             let place = self.keys.get(row)?;

@@ -120,9 +120,9 @@ impl Holders {
     /// when the known ones let go, as truncation makes them.
     pub(crate) fn spare(&self) -> i32 {
         self.refcount
-            .saturating_sub(self.cache)
-            .saturating_sub(self.mapcount)
-            .saturating_sub(i32::from(self.private))
+            .wrapping_sub(self.cache)
+            .wrapping_sub(self.mapcount)
+            .wrapping_sub(i32::from(self.private))
     }
 }
 

@@ -52,6 +52,8 @@ const STARTED: u64 = 1 << 43;
 const BIT_SHIFT: u32 = 44;
 const BIT: u64 = 3 << BIT_SHIFT;
 const GENERATION_SHIFT: u32 = 46;
+/// The bits of a hash that choose a place are those from here on.
+const HASH_SHIFT: u32 = 40;
 const GENERATION: u64 = u64::MAX << GENERATION_SHIFT;
 
 /// Whose clearing opens a window and whose wake closes it.
@@ -272,6 +274,49 @@ struct Details {
     notes: [Note; Mark::COUNT],
 }
 
+impl Details {
+    #[inline(always)]
+    fn opened(&self) -> Opened {
+        let place = self.place.load(Relaxed);
+        Opened {
+            when_ns: self.when_ns.load(Relaxed),
+            caller: self.caller.load(Relaxed),
+            epoch: self.epoch.load(Relaxed),
+            row: (place >> 32) as u32,
+            function: (place >> 16) as u8,
+            cpu: place as u16,
+        }
+    }
+}
+
+/// A window that a wake has closed.
+#[derive(Clone, Copy)]
+pub(crate) struct Closed<'a> {
+    pub(crate) opened: Opened,
+    /// See [`Window`].
+    pub(crate) superseded: bool,
+    word: u64,
+    details: &'a Details,
+}
+
+impl Closed<'_> {
+    /// Has it got this mark?
+    #[inline(always)]
+    pub(crate) fn has(&self, mark: Mark) -> bool {
+        self.word & mark.flag() != 0
+    }
+
+    /// All that is known of it. A mark's details say whether they are still this window's.
+    #[cold]
+    pub(crate) fn window(&self) -> Window {
+        Window {
+            opened: self.opened,
+            marks: traces(self.word, self.details),
+            superseded: self.superseded,
+        }
+    }
+}
+
 /// A bucket of the table. Its first cache line is all that a page which has no window costs.
 #[repr(align(64))]
 pub(crate) struct Bucket {
@@ -295,14 +340,51 @@ impl Bucket {
         }
     }
 
+    /// The window of this context, page and bit, if there is one.
+    #[inline(always)]
+    fn find(&self, key: u64, context: u64) -> Option<(&AtomicU64, &Details, u64)> {
+        for way in 0..WAYS {
+            let old = self.words[way].load(Acquire);
+            if old & (PFN | BIT | BUSY) == key && self.details[way].context.load(Relaxed) == context
+            {
+                return Some((&self.words[way], &self.details[way], old));
+            }
+        }
+        None
+    }
+
+    /// Is there any window of this page and bit?
+    #[inline(always)]
+    fn has(&self, key: u64) -> bool {
+        self.words
+            .iter()
+            .any(|word| word.load(Acquire) & (PFN | BIT | BUSY) == key)
+    }
+
+    /// Is there one that was opened later than that?
+    #[cold]
+    #[inline(never)]
+    fn superseded(&self, key: u64, since: u64) -> bool {
+        self.ways().any(|(other, details)| {
+            let then = other.load(Acquire);
+            if then & (PFN | BIT | BUSY) != key {
+                return false;
+            }
+            let later = details.when_ns.load(Relaxed) > since;
+            // Closed or marked meanwhile, it is the same window.
+            fence(Acquire);
+            later && (other.load(Relaxed) ^ then) & GENERATION == 0
+        })
+    }
+
     #[inline]
     fn ways(&self) -> impl Iterator<Item = (&AtomicU64, &Details)> {
         self.words.iter().zip(&self.details)
     }
 }
 
-/// The table, over buckets that somebody has allocated: a power of two of them, at most 2^14.
-pub(crate) struct Table<S: Deref<Target = [Bucket]>> {
+/// The table, over `N` buckets that somebody has allocated: a power of two, at most 2^14.
+pub(crate) struct Table<S: Deref<Target = [Bucket; N]>, const N: usize> {
     buckets: S,
     /// The last window of a context, by a hash of it: see [`pack`].
     last: [AtomicU64; CONTEXTS],
@@ -312,7 +394,7 @@ pub(crate) struct Table<S: Deref<Target = [Bucket]>> {
     freed_next: AtomicU64,
 }
 
-impl<S: Deref<Target = [Bucket]>> Table<S> {
+impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
     /// Without a window.
     pub(crate) fn new(buckets: S) -> Self {
         Self {
@@ -327,25 +409,20 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
     /// at the entry of the function that clears the bit.
     ///
     /// `context` is any number but 0 that tells flows of execution apart.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open(&self, pfn: u64, bit: Bit, context: u64, opened: Opened) -> Outcome {
         let mut outcome = Outcome::default();
-        let (first, bucket) = match self.bucket(pfn) {
-            Some(found) => found,
-            None => return outcome,
-        };
+        let (first, bucket) = self.bucket(pfn);
+        let key = page_and_bit(pfn, bit);
+        let mixed = mix(context);
+        let last = &self.last[(mixed >> HASH_SHIFT) as usize % CONTEXTS];
         // Its own first: the place may be the one that is wanted.
-        let last = self.last.get(hash(context, CONTEXTS));
-        if let Some(last) = last {
-            outcome.retired = self.retire(last.load(Relaxed), context);
-        }
-        // If that place was another context's by then, an older window of this very page may be
-        // left. The wake must not find it.
-        outcome.retired |= retire_same(bucket, pfn, bit, context);
+        outcome.retired = self.retire(last.load(Relaxed), mixed);
         for _ in 0..TRIES {
-            let Some((way, word, details, old)) = place(bucket, opened.when_ns) else {
+            let Some((way, old, same)) = place(bucket, key, context, opened.when_ns) else {
                 return outcome;
             };
+            let (word, details) = (&bucket.words[way % WAYS], &bucket.details[way % WAYS]);
             let generation = (old & GENERATION).wrapping_add(1 << GENERATION_SHIFT);
             if word
                 .compare_exchange(old, generation | BUSY, Acquire, Relaxed)
@@ -362,33 +439,43 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
                 | (u64::from(opened.function) << 16)
                 | u64::from(opened.cpu);
             details.place.store(place, Relaxed);
-            word.store(generation | page_and_bit(pfn, bit), Release);
+            word.store(generation | key, Release);
             outcome.open = true;
-            outcome.overwrote = old & BIT != 0;
-            if let Some(last) = last {
-                last.store(pack(context, (first + way) as u64, generation), Relaxed);
-            }
+            outcome.retired |= same;
+            outcome.overwrote = !same && old & BIT != 0;
+            last.store(pack(mixed, (first | way) as u64, generation), Relaxed);
             return outcome;
         }
         outcome
     }
 
+    /// May there be an open window of the page? For tracepoints on every page that is freed or
+    /// allocated: nearly always there is none.
+    #[inline(always)]
+    pub(crate) fn may_have(&self, pfn: u64) -> bool {
+        let (_, bucket) = self.bucket(pfn);
+        bucket
+            .words
+            .iter()
+            .any(|word| (word.load(Relaxed) ^ pfn) & PFN == 0)
+    }
+
     /// Notes that `mark` has happened to the folio at `pfn`; `event` is asked only if it has an open
-    /// window. For tracepoints on every page that is freed or allocated.
-    #[inline]
+    /// window.
+    #[inline(always)]
     pub(crate) fn mark(&self, pfn: u64, mark: Mark, event: impl FnOnce() -> Event) -> Marked {
-        let Some((_, bucket)) = self.bucket(pfn) else {
-            return Marked::default();
-        };
-        let wanted = |word: u64| word & PFN == pfn & PFN && mark.fits(word);
-        if !bucket.words.iter().any(|word| wanted(word.load(Relaxed))) {
-            return Marked::default();
-        }
-        self.mark_bucket(bucket, pfn, mark, event)
+        self.mark_bucket(self.bucket(pfn).1, pfn, mark, event)
+    }
+
+    /// May one of `1 << order` pages from `pfn` on have an open window and be freed?
+    #[inline(always)]
+    pub(crate) fn may_have_freed(&self, pfn: u64, order: u32) -> bool {
+        self.freed
+            .iter()
+            .any(|place| is_within(place.load(Relaxed), pfn, order))
     }
 
     /// As [`Self::mark`], for an allocation of `1 << order` pages from `pfn` on.
-    #[inline]
     pub(crate) fn mark_range(
         &self,
         pfn: u64,
@@ -396,12 +483,9 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
         mark: Mark,
         event: impl Fn() -> Event,
     ) -> Marked {
-        if order == 0 {
-            return self.mark(pfn, mark, event);
-        }
         for place in &self.freed {
             let page = place.load(Relaxed);
-            if page == 0 || (page.wrapping_sub(1).wrapping_sub(pfn)) >> order != 0 {
+            if !is_within(page, pfn, order) {
                 continue;
             }
             let marked = self.mark(page - 1, mark, &event);
@@ -416,14 +500,46 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
 
     /// Closes the window of this context, page and bit, and says what was known of it. For a
     /// handler at the entry of the wake.
-    #[inline]
-    pub(crate) fn wake(&self, pfn: u64, bit: Bit, context: u64) -> Option<Window> {
-        self.find(pfn, bit, context, true)
+    #[inline(always)]
+    pub(crate) fn wake(&self, pfn: u64, bit: Bit, context: u64) -> Option<Closed<'_>> {
+        let (_, bucket) = self.bucket(pfn);
+        let key = page_and_bit(pfn, bit);
+        // A mark may come in between, of which there are three; or the window goes.
+        loop {
+            let (word, details, old) = bucket.find(key, context)?;
+            let opened = details.opened();
+            // Nothing that was read belongs to another window if the word is still the same.
+            fence(Acquire);
+            if close(word, old) {
+                return Some(Closed {
+                    superseded: bucket.has(key) && bucket.superseded(key, opened.when_ns),
+                    opened,
+                    word: old,
+                    details,
+                });
+            }
+        }
     }
 
     /// As [`Self::wake`], and the window stays open.
+    #[cold]
     pub(crate) fn look(&self, pfn: u64, bit: Bit, context: u64) -> Option<Window> {
-        self.find(pfn, bit, context, false)
+        let (_, bucket) = self.bucket(pfn);
+        let key = page_and_bit(pfn, bit);
+        for _ in 0..TRIES {
+            let (word, details, old) = bucket.find(key, context)?;
+            let opened = details.opened();
+            let window = Window {
+                opened,
+                marks: traces(old, details),
+                superseded: bucket.superseded(key, opened.when_ns),
+            };
+            fence(Acquire);
+            if word.load(Relaxed) == old {
+                return Some(window);
+            }
+        }
+        None
     }
 
     /// Closes all windows. Those being opened meanwhile may stay.
@@ -455,17 +571,17 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
 
     /// How many windows there is room for.
     pub(crate) fn room(&self) -> usize {
-        self.buckets.len() * WAYS
+        N * WAYS
     }
 
     /// The bucket of a page, and the number of its first way.
-    #[inline]
-    fn bucket(&self, pfn: u64) -> Option<(usize, &Bucket)> {
-        let index = hash(pfn, self.buckets.len());
-        Some((index * WAYS, self.buckets.get(index)?))
+    #[inline(always)]
+    fn bucket(&self, pfn: u64) -> (usize, &Bucket) {
+        let index = (mix(pfn) >> HASH_SHIFT) as usize % N;
+        (index * WAYS, &self.buckets[index])
     }
 
-    #[cold]
+    #[inline(always)]
     fn mark_bucket(
         &self,
         bucket: &Bucket,
@@ -518,67 +634,13 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
         marked
     }
 
-    #[inline]
-    fn find(&self, pfn: u64, bit: Bit, context: u64, shut: bool) -> Option<Window> {
-        let (_, bucket) = self.bucket(pfn)?;
-        let mine = |word: u64| word & (PFN | BIT | BUSY) == page_and_bit(pfn, bit);
-        for (word, details) in bucket.ways() {
-            for _ in 0..TRIES {
-                let old = word.load(Acquire);
-                if !mine(old) || details.context.load(Relaxed) != context {
-                    break;
-                }
-                let place = details.place.load(Relaxed);
-                let mut window = Window {
-                    opened: Opened {
-                        when_ns: details.when_ns.load(Relaxed),
-                        caller: details.caller.load(Relaxed),
-                        epoch: details.epoch.load(Relaxed),
-                        row: (place >> 32) as u32,
-                        function: (place >> 16) as u8,
-                        cpu: place as u16,
-                    },
-                    marks: [Trace::None; Mark::COUNT],
-                    superseded: false,
-                };
-                if old & (FREED | ALLOCATED | STARTED) != 0 {
-                    window.marks = traces(old, details);
-                }
-                // Nothing that was read belongs to another window if the word is still the same.
-                fence(Acquire);
-                if shut && !close(word, old) || !shut && word.load(Relaxed) != old {
-                    continue;
-                }
-                let since = window.opened.when_ns;
-                window.superseded = bucket.ways().any(|(other, details)| {
-                    let then = other.load(Acquire);
-                    if core::ptr::eq(other, word) || !mine(then) {
-                        return false;
-                    }
-                    let later = details.when_ns.load(Relaxed) > since;
-                    // As above; closed or marked meanwhile, it is the same window.
-                    fence(Acquire);
-                    later && (other.load(Relaxed) ^ then) & GENERATION == 0
-                });
-                return Some(window);
-            }
-        }
-        None
-    }
-
     /// Closes a window that its context has left behind.
     #[inline]
-    fn retire(&self, last: u64, context: u64) -> bool {
-        let Some((way, generation)) = unpack(last, context) else {
+    fn retire(&self, last: u64, mixed: u64) -> bool {
+        let Some((way, generation)) = unpack(last, mixed) else {
             return false;
         };
-        let Some(word) = self
-            .buckets
-            .get(way / WAYS)
-            .and_then(|bucket| bucket.words.get(way % WAYS))
-        else {
-            return false;
-        };
+        let word = &self.buckets[way / WAYS % N].words[way % WAYS];
         for _ in 0..TRIES {
             let old = word.load(Relaxed);
             if old & GENERATION != generation || old & BUSY != 0 || old & BIT == 0 {
@@ -592,31 +654,15 @@ impl<S: Deref<Target = [Bucket]>> Table<S> {
     }
 }
 
+/// Is `page`, a page plus one or 0, one of `1 << order` pages from `pfn` on?
+#[inline(always)]
+fn is_within(page: u64, pfn: u64, order: u32) -> bool {
+    page != 0 && page.wrapping_sub(1).wrapping_sub(pfn).wrapping_shr(order) == 0
+}
+
 #[inline]
 fn page_and_bit(pfn: u64, bit: Bit) -> u64 {
     (pfn & PFN) | ((bit as u64) << BIT_SHIFT)
-}
-
-/// Closes windows of this context, page and bit that were left behind.
-#[inline]
-fn retire_same(bucket: &Bucket, pfn: u64, bit: Bit, context: u64) -> bool {
-    let mut retired = false;
-    for (word, details) in bucket.ways() {
-        for _ in 0..TRIES {
-            let old = word.load(Acquire);
-            if old & (PFN | BIT | BUSY) != page_and_bit(pfn, bit)
-                || details.context.load(Relaxed) != context
-            {
-                break;
-            }
-            // If the word is the same after all, so was the context.
-            if close(word, old) {
-                retired = true;
-                break;
-            }
-        }
-    }
-    retired
 }
 
 /// What is known of the marks in `word`.
@@ -641,21 +687,42 @@ fn close(word: &AtomicU64, old: u64) -> bool {
         .is_ok()
 }
 
-/// A way for a new window: an empty one, or the one that was opened first. The number of the way
-/// and the word that made it the choice come along: if that has changed, so may have the choice.
-#[inline]
-fn place(bucket: &Bucket, now: u64) -> Option<(usize, &AtomicU64, &Details, u64)> {
+/// A way for a new window: one with a window of the same context, page and bit (a wake must not
+/// find two), an empty one, or the one that was opened first. The word that made it the choice comes
+/// along, since when that has changed so may have the choice, and whether it is the same window's.
+#[inline(always)]
+fn place(bucket: &Bucket, key: u64, context: u64, now: u64) -> Option<(usize, u64, bool)> {
+    let (mut empty, mut word) = (WAYS, 0);
+    for way in (0..WAYS).rev() {
+        let old = bucket.words[way].load(Acquire);
+        if old & (BIT | BUSY) == 0 {
+            (empty, word) = (way, old);
+        } else if old & (PFN | BIT | BUSY) == key
+            && bucket.details[way].context.load(Relaxed) == context
+        {
+            return Some((way, old, true));
+        }
+    }
+    if empty != WAYS {
+        return Some((empty, word, false));
+    }
+    oldest(bucket, now)
+}
+
+#[cold]
+#[inline(never)]
+fn oldest(bucket: &Bucket, now: u64) -> Option<(usize, u64, bool)> {
     let mut oldest = None;
     let mut age = 0;
     for (way, (word, details)) in bucket.ways().enumerate() {
         let old = word.load(Acquire);
-        if old & (BIT | BUSY) == 0 {
-            return Some((way, word, details, old));
+        if old & BUSY != 0 {
+            continue;
         }
         // The clocks of two CPUs may differ a little.
         let since = now.saturating_sub(details.when_ns.load(Relaxed));
-        if old & BUSY == 0 && (oldest.is_none() || since > age) {
-            oldest = Some((way, word, details, old));
+        if oldest.is_none() || since > age {
+            oldest = Some((way, old, false));
             age = since;
         }
     }
@@ -664,13 +731,15 @@ fn place(bucket: &Bucket, now: u64) -> Option<(usize, &AtomicU64, &Details, u64)
 
 /// In 64 bits: 30 of the context, 16 for the way, 18 of its generation. A context whose bits are
 /// another's by chance can close that one's window: it is then missed, never believed wrongly.
-fn pack(context: u64, way: u64, generation: u64) -> u64 {
-    (mix(context) >> 34 << 34) | (way << 18) | (generation >> GENERATION_SHIFT)
+#[inline]
+fn pack(mixed: u64, way: u64, generation: u64) -> u64 {
+    (mixed >> 34 << 34) | (way << 18) | (generation >> GENERATION_SHIFT)
 }
 
 /// The way and the generation, if it is of this context.
-fn unpack(last: u64, context: u64) -> Option<(usize, u64)> {
-    if last == 0 || last >> 34 != mix(context) >> 34 {
+#[inline]
+fn unpack(last: u64, mixed: u64) -> Option<(usize, u64)> {
+    if last == 0 || (last ^ mixed) >> 34 != 0 {
         return None;
     }
     Some((
@@ -683,10 +752,4 @@ fn unpack(last: u64, context: u64) -> Option<(usize, u64)> {
 #[inline]
 fn mix(value: u64) -> u64 {
     value.wrapping_mul(0x61c8_8646_80b5_83eb)
-}
-
-/// One of `room` places, a power of two.
-#[inline]
-fn hash(value: u64, room: usize) -> usize {
-    (mix(value) >> 40) as usize & room.wrapping_sub(1)
 }

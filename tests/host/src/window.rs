@@ -10,8 +10,22 @@ use std::collections::HashMap;
 const BITS: [Bit; 3] = [Bit::Writeback, Bit::Locked, Bit::Private2];
 const MARKS: [Mark; 3] = [Mark::Freed, Mark::Allocated, Mark::Started];
 
-fn table(buckets: usize) -> Table<Vec<Bucket>> {
-    Table::new((0..buckets).map(|_| Bucket::new()).collect())
+type Windows<const N: usize> = Table<Box<[Bucket; N]>, N>;
+
+fn table<const N: usize>() -> Windows<N> {
+    let buckets: Vec<Bucket> = (0..N).map(|_| Bucket::new()).collect();
+    Table::new(buckets.try_into().ok().expect("as many"))
+}
+
+/// All that the table knows of the window that it closes.
+fn wake<const N: usize>(table: &Windows<N>, pfn: u64, bit: Bit, context: u64) -> Option<Window> {
+    table.wake(pfn, bit, context).map(|closed| {
+        let window = closed.window();
+        for mark in MARKS {
+            assert_eq!(closed.has(mark), window.mark(mark) != Trace::None);
+        }
+        window
+    })
 }
 
 /// An event that its number tells from all others, in every field.
@@ -80,96 +94,124 @@ proptest! {
     #[test]
     fn as_the_model_has_it(steps in steps(), roomy: bool) {
         // Pages are few and hashed: one bucket is too small for them, so is sometimes one of many.
-        let table = table(if roomy { 1024 } else { 1 });
-        let mut model = Model::default();
-        // Something had to go: what is missing from now on may be that.
-        let mut lost = false;
-        for (number, step) in (1u64..).zip(steps) {
-            match step {
-                Step::Open(pfn, bit, context) => {
-                    let outcome = table.open(pfn, BITS[bit], context, Opened {
-                        when_ns: number, caller: number, epoch: number, row: number as u32,
-                        function: bit as u8, cpu: context as u16,
-                    });
-                    prop_assert!(outcome.open, "nobody else is there");
-                    lost |= outcome.overwrote;
-                    // A context has one window at a time.
-                    model.open.retain(|key, _| key.2 != context);
-                    model.open.insert((pfn, bit, context), (number, [Trace::None; 3]));
-                }
-                Step::Mark(pfn, mark) => {
-                    let marked = table.mark(pfn, MARKS[mark], || event(number));
-                    let wanted = model.mark(pfn, mark, number);
-                    prop_assert_eq!((marked.unknown, marked.dropped), (0, 0));
-                    prop_assert!(marked.windows == wanted || lost && marked.windows < wanted);
-                }
-                Step::MarkRange(pfn, order) => {
-                    // One of the pages that are freed, if any is: which one is not said.
-                    let marked = table.mark_range(pfn, order, Mark::Allocated, || event(number));
-                    let mut found = 0;
-                    for page in pfn..pfn + (1 << order) {
-                        for ((p, bit, context), (_, marks)) in &mut model.open {
-                            let seen = table.look(*p, BITS[*bit], *context);
-                            let now = seen.map_or(Trace::None, |w| w.mark(Mark::Allocated));
-                            if *p == page && now == Trace::Known(event(number)) {
-                                prop_assert!(marks[0] != Trace::None, "it was not freed");
-                                marks[1] = now;
-                                found += 1;
-                            }
-                        }
-                    }
-                    prop_assert_eq!(marked.windows, found);
-                }
-                Step::Wake(pfn, bit, context) | Step::Look(pfn, bit, context) => {
-                    let key = (pfn, bit, context);
-                    let (found, wanted) = if matches!(step, Step::Wake(..)) {
-                        (table.wake(pfn, BITS[bit], context), model.open.remove(&key))
-                    } else {
-                        (table.look(pfn, BITS[bit], context), model.open.get(&key).copied())
-                    };
-                    match (found, wanted) {
-                        (None, None) => {}
-                        (None, Some(_)) => prop_assert!(lost, "a window is missing"),
-                        (Some(_), None) => prop_assert!(false, "a window that nobody has opened"),
-                        (Some(Window { opened, marks, .. }), Some((when, wanted))) => {
-                            prop_assert_eq!((opened.when_ns, opened.caller, opened.epoch),
-                                            (when, when, when));
-                            prop_assert_eq!((opened.row, opened.cpu), (when as u32, context as u16));
-                            prop_assert_eq!(marks, wanted);
-                        }
-                    }
-                }
-                Step::Clear => {
-                    table.clear();
-                    model.open.clear();
-                }
-            }
-            let (open, _) = table.open_windows();
-            prop_assert!(open == model.open.len() || lost && open < model.open.len());
+        if roomy {
+            compare::<1024>(steps)?;
+        } else {
+            compare::<1>(steps)?;
         }
     }
+}
+
+fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let table = table::<N>();
+    let mut model = Model::default();
+    // Something had to go: what is missing from now on may be that.
+    let mut lost = false;
+    for (number, step) in (1u64..).zip(steps) {
+        match step {
+            Step::Open(pfn, bit, context) => {
+                let outcome = table.open(
+                    pfn,
+                    BITS[bit],
+                    context,
+                    Opened {
+                        when_ns: number,
+                        caller: number,
+                        epoch: number,
+                        row: number as u32,
+                        function: bit as u8,
+                        cpu: context as u16,
+                    },
+                );
+                prop_assert!(outcome.open, "nobody else is there");
+                lost |= outcome.overwrote;
+                // A context has one window at a time.
+                model.open.retain(|key, _| key.2 != context);
+                model
+                    .open
+                    .insert((pfn, bit, context), (number, [Trace::None; 3]));
+            }
+            Step::Mark(pfn, mark) => {
+                let marked = table.mark(pfn, MARKS[mark], || event(number));
+                let wanted = model.mark(pfn, mark, number);
+                prop_assert_eq!((marked.unknown, marked.dropped), (0, 0));
+                prop_assert!(marked.windows == wanted || lost && marked.windows < wanted);
+            }
+            Step::MarkRange(pfn, order) => {
+                // One of the pages that are freed, if any is: which one is not said.
+                let marked = table.mark_range(pfn, order, Mark::Allocated, || event(number));
+                let mut found = 0;
+                for page in pfn..pfn + (1 << order) {
+                    for ((p, bit, context), (_, marks)) in &mut model.open {
+                        let seen = table.look(*p, BITS[*bit], *context);
+                        let now = seen.map_or(Trace::None, |w| w.mark(Mark::Allocated));
+                        if *p == page && now == Trace::Known(event(number)) {
+                            prop_assert!(marks[0] != Trace::None, "it was not freed");
+                            marks[1] = now;
+                            found += 1;
+                        }
+                    }
+                }
+                prop_assert_eq!(marked.windows, found);
+            }
+            Step::Wake(pfn, bit, context) | Step::Look(pfn, bit, context) => {
+                let key = (pfn, bit, context);
+                let (found, wanted) = if matches!(step, Step::Wake(..)) {
+                    (
+                        wake(&table, pfn, BITS[bit], context),
+                        model.open.remove(&key),
+                    )
+                } else {
+                    (
+                        table.look(pfn, BITS[bit], context),
+                        model.open.get(&key).copied(),
+                    )
+                };
+                match (found, wanted) {
+                    (None, None) => {}
+                    (None, Some(_)) => prop_assert!(lost, "a window is missing"),
+                    (Some(_), None) => prop_assert!(false, "a window that nobody has opened"),
+                    (Some(Window { opened, marks, .. }), Some((when, wanted))) => {
+                        prop_assert_eq!(
+                            (opened.when_ns, opened.caller, opened.epoch),
+                            (when, when, when)
+                        );
+                        prop_assert_eq!((opened.row, opened.cpu), (when as u32, context as u16));
+                        prop_assert_eq!(marks, wanted);
+                    }
+                }
+            }
+            Step::Clear => {
+                table.clear();
+                model.open.clear();
+            }
+        }
+        let (open, _) = table.open_windows();
+        prop_assert!(open == model.open.len() || lost && open < model.open.len());
+    }
+    Ok(())
 }
 
 /// Writeback of a page that was never freed ends twice: no reuse, and it is said.
 #[test]
 fn a_second_writeback_is_no_reuse() {
-    let table = table(4);
+    let table = table::<4>();
     let opened = |when_ns| Opened {
         when_ns,
         ..Opened::default()
     };
     table.open(7, Bit::Writeback, 1, opened(10));
     table.open(7, Bit::Writeback, 2, opened(20));
-    let first = table.wake(7, Bit::Writeback, 1).expect("open");
+    let first = wake(&table, 7, Bit::Writeback, 1).expect("open");
     assert!(first.superseded);
     assert_eq!(first.mark(Mark::Freed), Trace::None);
-    assert!(!table.wake(7, Bit::Writeback, 2).expect("open").superseded);
+    assert!(!wake(&table, 7, Bit::Writeback, 2).expect("open").superseded);
 }
 
 /// A window whose page is in its second life, and has ended that one's writeback too.
 #[test]
 fn a_superseded_window_keeps_its_marks() {
-    let table = table(4);
+    let table = table::<4>();
     let opened = |when_ns| Opened {
         when_ns,
         ..Opened::default()
@@ -179,9 +221,9 @@ fn a_superseded_window_keeps_its_marks() {
     table.mark(7, Mark::Allocated, || event(12));
     table.mark(7, Mark::Started, || event(13));
     table.open(7, Bit::Writeback, 2, opened(20));
-    let second = table.wake(7, Bit::Writeback, 2).expect("open");
+    let second = wake(&table, 7, Bit::Writeback, 2).expect("open");
     assert_eq!(second.marks, [Trace::None; 3]);
-    let first = table.wake(7, Bit::Writeback, 1).expect("open");
+    let first = wake(&table, 7, Bit::Writeback, 1).expect("open");
     assert_eq!(
         first.marks,
         [11, 12, 13].map(|number| Trace::Known(event(number)))

@@ -31,7 +31,7 @@ fn a_window_is_cleared_or_woken() {
         let before = cleared.is_up();
         open(&table, 7, 1, 2);
         let marked = mark(&table, 7, Mark::Freed, 1);
-        let window = table.wake(7, WRITEBACK, 1);
+        let window = wake(&table, 7, WRITEBACK, 1);
         if let Some(window) = &window {
             assert_eq!(id(window), 2);
             assert_eq!(marker(window, Mark::Freed), Some(1));
@@ -42,7 +42,7 @@ fn a_window_is_cleared_or_woken() {
             assert_eq!(marked.windows, 1);
         }
         other.join().unwrap();
-        assert!(table.wake(7, WRITEBACK, 2).is_none());
+        assert!(wake(&table, 7, WRITEBACK, 2).is_none());
         assert_empty(&table);
     });
 }
@@ -55,9 +55,9 @@ fn a_mark_on_a_cleared_window_is_gone() {
         open(&table, 7, 1, 1);
         let free = table.spawn(|table| mark(table, 7, Mark::Freed, 1));
         table.clear();
-        assert!(table.wake(7, WRITEBACK, 1).is_none());
+        assert!(wake(&table, 7, WRITEBACK, 1).is_none());
         open(&table, 7, 1, 2);
-        let window = table.wake(7, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 7, WRITEBACK, 1).expect("it is open");
         let seen = marker(&window, Mark::Freed);
         let marked = free.join().unwrap();
         assert!(seen.is_none() || marked.windows == 1);
@@ -74,7 +74,7 @@ fn three_at_once() {
         open(&table, 7, 1, 1);
         let free = table.spawn(|table| mark(table, 7, Mark::Freed, 1).windows);
         let clear = table.spawn(|table| table.clear());
-        let window = table.wake(7, WRITEBACK, 1);
+        let window = wake(&table, 7, WRITEBACK, 1);
         let seen = window.as_ref().and_then(|window| {
             assert_eq!(id(window), 1);
             marker(window, Mark::Freed)

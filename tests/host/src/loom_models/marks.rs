@@ -32,7 +32,7 @@ fn what_happens_in_the_window_is_seen() {
         cleared.raise();
         let all = started.is_up();
         let first = freed.is_up();
-        let window = table.wake(7, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 7, WRITEBACK, 1).expect("it is open");
         assert_eq!(id(&window), 1);
         let (free, start) = (marker(&window, Mark::Freed), marker(&window, Mark::Started));
         assert!(matches!(free, None | Some(0 | 1)));
@@ -59,7 +59,7 @@ fn a_wake_outlasts_the_marks() {
             }
             seen
         });
-        let window = table.wake(7, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 7, WRITEBACK, 1).expect("it is open");
         let seen = window.marks.iter().filter(|m| **m != Trace::None).count();
         assert_eq!(other.join().unwrap(), seen as u32);
         assert_eq!(table.open_windows(), (0, 0));
@@ -82,7 +82,7 @@ fn what_happened_before_the_window_is_not_seen() {
         });
         let before = freed.is_up();
         open(&table, 7, 1, 1);
-        let window = table.wake(7, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 7, WRITEBACK, 1).expect("it is open");
         let free = marker(&window, Mark::Freed);
         assert!(!before || free.is_none());
         let marked = other.join().unwrap();
@@ -99,9 +99,9 @@ fn a_mark_does_not_reach_the_next_window() {
         let table = windows();
         open(&table, 7, 2, 1);
         let others = [1, 2].map(|id| table.spawn(move |table| mark(table, 7, Mark::Freed, id)));
-        let first = table.wake(7, WRITEBACK, 2).expect("it is open");
+        let first = wake(&table, 7, WRITEBACK, 2).expect("it is open");
         open(&table, 7, 1, 2);
-        let second = table.wake(7, WRITEBACK, 1).expect("it is open");
+        let second = wake(&table, 7, WRITEBACK, 1).expect("it is open");
         assert_eq!((id(&first), id(&second)), (1, 2));
 
         let marked = others.map(|other| other.join().unwrap());
@@ -124,10 +124,10 @@ fn a_late_note_does_not_become_the_next_windows() {
         let table = windows();
         open(&table, 7, 2, 1);
         let late = table.spawn(|table| mark(table, 7, Mark::Freed, 1));
-        table.wake(7, WRITEBACK, 2).expect("it is open");
+        wake(&table, 7, WRITEBACK, 2).expect("it is open");
         open(&table, 8, 1, 2);
         let marked = mark(&table, 8, Mark::Freed, 2);
-        let window = table.wake(8, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 8, WRITEBACK, 1).expect("it is open");
         assert_eq!(marked.windows, 1);
         assert!(marked.unknown <= 1);
         let by = if marked.unknown == 0 { 2 } else { 0 };
@@ -144,13 +144,13 @@ fn another_pages_marks_are_not_seen() {
         open(&table, 8, 2, 1);
         let other = table.spawn(|table| {
             let marked = mark(table, 8, Mark::Freed, 1);
-            let window = table.wake(8, WRITEBACK, 2).expect("it is open");
+            let window = wake(&table, 8, WRITEBACK, 2).expect("it is open");
             assert_eq!(id(&window), 1);
             assert_eq!(marked.windows, 1);
             assert_eq!(marker(&window, Mark::Freed), Some(1));
         });
         open(&table, 7, 1, 2);
-        let window = table.wake(7, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 7, WRITEBACK, 1).expect("it is open");
         assert_eq!(id(&window), 2);
         assert_eq!(window.marks, [Trace::None; Mark::COUNT]);
         other.join().unwrap();
@@ -178,7 +178,7 @@ fn every_window_of_the_page_is_marked() {
         second.raise();
         let marks = free.join().unwrap();
         let seen = [1, 2].map(|context| {
-            let window = table.wake(7, WRITEBACK, context).expect("it is open");
+            let window = wake(&table, 7, WRITEBACK, context).expect("it is open");
             assert_eq!(id(&window), context);
             u32::from(marker(&window, Mark::Freed) == Some(1))
         });

@@ -87,10 +87,10 @@ impl Flag {
     }
 }
 
-type Windows = Table<Vec<Bucket>>;
+type Windows = Table<Box<[Bucket; 1]>, 1>;
 
 fn windows() -> Shared<Windows> {
-    Shared::new(Table::new(vec![Bucket::new()]))
+    Shared::new(Table::new(Box::new([Bucket::new()])))
 }
 
 /// Opens the window number `id`, which is its time as well, and must succeed.
@@ -99,6 +99,12 @@ fn open(table: &Windows, pfn: u64, context: u64, id: u64) {
         table.open(pfn, WRITEBACK, context, opened(id)).open,
         "dropped"
     );
+}
+
+/// Closes a window, and says all that is known of it.
+fn wake(table: &Windows, pfn: u64, bit: Bit, context: u64) -> Option<Window> {
+    let closed = table.wake(pfn, bit, context)?;
+    Some(closed.window())
 }
 
 /// All fields are from `id`.

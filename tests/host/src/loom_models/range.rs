@@ -31,7 +31,7 @@ fn an_allocation_finds_the_freed_page() {
         assert_eq!(mark(&table, 5, Mark::Freed, 1).windows, 1);
         freed.raise();
         let before = allocated.is_up();
-        let window = table.wake(5, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 5, WRITEBACK, 1).expect("it is open");
         let seen = marker(&window, Mark::Allocated);
         assert!(!before || seen == Some(2));
         assert!(matches!(seen, None | Some(0 | 2)));
@@ -47,7 +47,7 @@ fn a_window_that_is_closed_hides_no_open_one() {
         let table = windows();
         open(&table, 6, 1, 1);
         assert_eq!(mark(&table, 6, Mark::Freed, 1).windows, 1);
-        assert!(table.wake(6, WRITEBACK, 1).is_some());
+        assert!(wake(&table, 6, WRITEBACK, 1).is_some());
         open(&table, 5, 1, 2);
         let freed = Flag::new();
         let other = table.spawn({
@@ -61,7 +61,7 @@ fn a_window_that_is_closed_hides_no_open_one() {
         let before = freed.is_up();
         let marked = allocate(&table, 4, 2, 3);
         assert!(!before || marked.windows == 1);
-        let window = table.wake(5, WRITEBACK, 1).expect("it is open");
+        let window = wake(&table, 5, WRITEBACK, 1).expect("it is open");
         let seen = marker(&window, Mark::Allocated);
         assert_eq!(seen, (marked.windows == 1).then_some(3));
         assert_eq!(
@@ -86,7 +86,7 @@ fn two_frees_at_once_are_both_remembered() {
         assert_eq!(allocate(&table, 4, 1, 3).windows, 1, "page 5");
         assert_eq!(allocate(&table, 6, 1, 4).windows, 1, "page 6");
         for (context, pfn) in [(1, 5), (2, 6)] {
-            let window = table.wake(pfn, WRITEBACK, context).expect("it is open");
+            let window = wake(&table, pfn, WRITEBACK, context).expect("it is open");
             assert_eq!(marker(&window, Mark::Freed), Some(context as u32));
             assert_eq!(marker(&window, Mark::Allocated), Some(context as u32 + 2));
         }
