@@ -131,6 +131,14 @@ check_module_lints() {
 	! grep -A 1 '^warning' "$SCRATCH/log"
 }
 
+# The module's own files again, with loom's atomics in place of the kernel's.
+# Optimised, or it takes minutes; and in a folder of its own, or each of the two
+# builds would throw away the other.
+check_loom() {
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$CARGO_TARGET_DIR/loom" \
+		cargo test --quiet --locked --release -p wakewatch-host --manifest-path "$MANIFEST" loom
+}
+
 # ---------------------------------------------------------------- patches
 
 # Nothing of the user's git may change what happens here.
@@ -203,6 +211,7 @@ check "module: clippy, with the kernel's lints" check_module_lints
 check "tests: rustfmt" cargo fmt --all --check --manifest-path "$MANIFEST" -- --color never
 check "tests: clippy" cargo clippy --quiet --locked --workspace --all-targets --manifest-path "$MANIFEST" -- -D warnings
 check "decision logic: tests on the host" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST"
+check "lock-free structures: every interleaving (loom)" check_loom
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p lab -p ww-repro --manifest-path "$MANIFEST"
 for key in $(kernel_keys); do
 	check "patches: $key applies (git am, quilt)" check_applies "$key"
