@@ -11,7 +11,7 @@ use crate::console::{count_verdicts, Console, Stream, MARK_END, MARK_START};
 use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
 use crate::ktap::{self, Counts, Test};
 use crate::kvm::Accel;
-use crate::outcome::{classify, is_qemu_int3, settle, Limit, Outcome};
+use crate::outcome::{classify, qemu_fault, settle, Limit, Outcome};
 use anyhow::{Context, Result};
 use nix::sys::signal::{killpg, Signal};
 use nix::unistd::Pid;
@@ -205,18 +205,17 @@ fn is_hidden(path: &Path) -> bool {
     .any(|hidden| path.starts_with(hidden))
 }
 
-/// Boots it, once more on the one known fault of old QEMUs, and writes everything down.
+/// Boots it, once more on a known fault of emulation, and writes everything down.
 pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest> {
     let mut retries = Vec::new();
     loop {
         let dir = run_dir.join(&boot.name);
         let begun = Instant::now();
         let (console, limit) = run_once(lab, accel, &dir, boot)?;
-        if retries.is_empty() && is_qemu_int3(&console, accel == Accel::Tcg, lab.qemu) {
-            retries.push(format!(
-                "QEMU {} died on an int3 of a static key",
-                lab.qemu_version
-            ));
+        let fault = (accel == Accel::Tcg).then(|| qemu_fault(&console, lab.qemu));
+        if let (true, Some(fault)) = (retries.is_empty(), fault.flatten()) {
+            let why = format!("QEMU {} {fault}", lab.qemu_version);
+            retries.push(why);
             fs::rename(&dir, run_dir.join(format!("{}.thrown-away", boot.name)))?;
             continue;
         }

@@ -37,13 +37,11 @@ pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
     let dir = run.dir.join(&boot.name);
     // Not in the run's folder: the name of a socket has 107 bytes.
     let socket = std::env::temp_dir().join(format!("ww-qmp-{}", std::process::id()));
-    boot.machine = vec![
-        "--qemu-opts".to_string(),
-        format!(
-            "-device vmcoreinfo -qmp unix:{},server=on,wait=off",
-            socket.display()
-        ),
-    ];
+    // One word: alone, what begins with a dash would be taken for an option of vng's.
+    boot.machine = vec![format!(
+        "--qemu-opts=-device vmcoreinfo -qmp unix:{},server=on,wait=off",
+        socket.display()
+    )];
     let vmlinux = boot.kernel.dir.join("vmlinux");
     for (name, value) in [
         ("WW_DRGN", drgn.as_path()),
