@@ -384,6 +384,9 @@ impl Bucket {
 }
 
 /// The table, over `N` buckets that somebody has allocated: a power of two, at most 2^14.
+///
+/// `pfn` is any number that goes up by one from page to page of a block; of more than 40 bits, the
+/// lower ones must be enough to tell pages apart.
 pub(crate) struct Table<S: Deref<Target = [Bucket; N]>, const N: usize> {
     buckets: S,
     /// The last window of a context, by a hash of it: see [`pack`].
@@ -618,7 +621,7 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         if mark == Mark::Freed {
             let next = self.freed_next.fetch_add(1, Relaxed) as usize % FREED_PAGES;
             if let Some(place) = self.freed.get(next) {
-                place.store((pfn & PFN) + 1, Relaxed);
+                place.store(pfn.wrapping_add(1), Relaxed);
             }
         }
         let event = event();

@@ -102,6 +102,9 @@ proptest! {
     }
 }
 
+/// Keys are pages' addresses divided by their size: more bits than a window's word has room for.
+const BASE: u64 = 0xffff_ea00_0000_0000 / 64;
+
 fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let table = table::<N>();
     let mut model = Model::default();
@@ -111,7 +114,7 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
         match step {
             Step::Open(pfn, bit, context) => {
                 let outcome = table.open(
-                    pfn,
+                    BASE + pfn,
                     BITS[bit],
                     context,
                     Opened {
@@ -132,18 +135,18 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     .insert((pfn, bit, context), (number, [Trace::None; 3]));
             }
             Step::Mark(pfn, mark) => {
-                let marked = table.mark(pfn, MARKS[mark], || event(number));
+                let marked = table.mark(BASE + pfn, MARKS[mark], || event(number));
                 let wanted = model.mark(pfn, mark, number);
                 prop_assert_eq!((marked.unknown, marked.dropped), (0, 0));
                 prop_assert!(marked.windows == wanted || lost && marked.windows < wanted);
             }
             Step::MarkRange(pfn, order) => {
                 // One of the pages that are freed, if any is: which one is not said.
-                let marked = table.mark_range(pfn, order, Mark::Allocated, || event(number));
+                let marked = table.mark_range(BASE + pfn, order, Mark::Allocated, || event(number));
                 let mut found = 0;
                 for page in pfn..pfn + (1 << order) {
                     for ((p, bit, context), (_, marks)) in &mut model.open {
-                        let seen = table.look(*p, BITS[*bit], *context);
+                        let seen = table.look(BASE + *p, BITS[*bit], *context);
                         let now = seen.map_or(Trace::None, |w| w.mark(Mark::Allocated));
                         if *p == page && now == Trace::Known(event(number)) {
                             prop_assert!(marks[0] != Trace::None, "it was not freed");
@@ -158,12 +161,12 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let key = (pfn, bit, context);
                 let (found, wanted) = if matches!(step, Step::Wake(..)) {
                     (
-                        wake(&table, pfn, BITS[bit], context),
+                        wake(&table, BASE + pfn, BITS[bit], context),
                         model.open.remove(&key),
                     )
                 } else {
                     (
-                        table.look(pfn, BITS[bit], context),
+                        table.look(BASE + pfn, BITS[bit], context),
                         model.open.get(&key).copied(),
                     )
                 };
@@ -228,4 +231,27 @@ fn a_superseded_window_keeps_its_marks() {
         first.marks,
         [11, 12, 13].map(|number| Trace::Known(event(number)))
     );
+}
+
+/// A page is freed alone and allocated as one of a block.
+#[test]
+fn an_allocated_block_is_searched_for_freed_pages() {
+    let table = table::<4>();
+    let first = BASE + 512;
+    for page in [first - 1, first + 300, first + 512] {
+        table.open(page, Bit::Writeback, page, Opened::default());
+        assert_eq!(table.mark(page, Mark::Freed, || event(1)).windows, 1);
+    }
+    assert!(table.may_have_freed(first, 9));
+    let marked = table.mark_range(first, 9, Mark::Allocated, || event(2));
+    assert_eq!((marked.windows, marked.unknown, marked.dropped), (1, 0, 0));
+    assert!(!table.may_have_freed(first + 1024, 9));
+    for (page, allocated) in [
+        (first - 1, false),
+        (first + 300, true),
+        (first + 512, false),
+    ] {
+        let window = wake(&table, page, Bit::Writeback, page).expect("open");
+        assert_eq!(window.mark(Mark::Allocated) != Trace::None, allocated);
+    }
 }
