@@ -8,7 +8,9 @@ KERNEL ?= broken
 BOOTS ?= 20
 # Minutes of guest time that `make soak` takes.
 DURATION ?= 30
-# With checks compiled in, for `make soak` and `make lifecycle`: debug.
+# How often `make lifecycle` loads and unloads the module under load.
+CYCLES ?= 2000
+# With checks compiled in, for `make soak` and `make lifecycle`: debug, kcsan.
 export CONFIG_VARIANT
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
@@ -32,8 +34,11 @@ test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE]
 bench: setup ## what wakewatch costs, beside a C module and bpftrace
 	@$(S)/bench.sh
 
-soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIANT=debug]
+soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh soak --minutes '$(DURATION)'
+
+lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
+	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'
 
 check: setup ## only what needs no guest: style, lints, patches, host tests
 	@$(S)/check.sh

@@ -26,6 +26,8 @@ PATCHES=$WW_ROOT/patches/6.12
 MUTANTS=$WW_ROOT/tests/mutants
 FRAGMENTS=("$WW_ROOT/.config.fragment")
 if [[ -n ${CONFIG_VARIANT:-} ]]; then
+	[[ -f $WW_ROOT/tests/config/$CONFIG_VARIANT.fragment ]] ||
+		die "CONFIG_VARIANT=$CONFIG_VARIANT: there is $(cd "$WW_ROOT/tests/config" && echo *.fragment | sed 's/\.fragment//g')"
 	FRAGMENTS+=("$WW_ROOT/tests/config/$CONFIG_VARIANT.fragment")
 fi
 # Raise it when this file builds or exports something else than before.

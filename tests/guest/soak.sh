@@ -9,6 +9,7 @@
 # memory: 1G
 # timeout: 240
 # append: numa=fake=2
+# expect: VM_WARN_ON_ONCE_FOLIO(folio_was_freed(folio))
 #
 # WW_MINUTES: how long, 1 by default
 
@@ -290,13 +291,22 @@ kill "$dmesg_pid"
 wait "$dmesg_pid" 2>/dev/null
 zero "no report is about writeback" "$(grep -c 'BUG: wakewatch: .*writeback' "$run/dmesg")"
 findings=$(grep -E 'BUG:|WARNING:|kernel BUG|Oops|INFO: .*(blocked|stall)' "$run/dmesg" | grep -v 'BUG: wakewatch: ')
+# A read that completes on a page dropped meanwhile is a late wake that needs no fault of the end of
+# writeback (read-race.sh). The fixed kernel's own assertion speaks of it too, once; by itself, it
+# would be a finding.
+assertion='WARNING: .* folio_wake_bit+'
+asserted=$(printf '%s\n' "$findings" | grep -c "$assertion")
+late=$(grep -c 'BUG: wakewatch: zero-ref wake of PG_locked' "$run/dmesg")
+if [ "$asserted" = 1 ] && [ "$late" -gt 0 ]; then
+	diag "the kernel's assertion in folio_wake_bit() has fired, and wakewatch has $late late wakes of PG_locked"
+	findings=$(printf '%s\n' "$findings" | grep -v "$assertion")
+fi
 if [ -z "$findings" ]; then
 	ok "the kernel log has no finding"
 else
 	not_ok "the kernel log has findings"
 	printf '%s\n' "$findings" | sed 's/^/# /'
 fi
-# Late wakes of other bits need no fault of the end of writeback (read-race.sh).
 grep -o 'BUG: wakewatch: .*' "$run/dmesg" | sort | uniq -c | sed 's/^/# reported:/'
 
 swapoff "$swap" && losetup -d "$swap"

@@ -72,6 +72,12 @@ enum Verb {
         #[arg(long)]
         memory: Option<String>,
     },
+    /// The module comes and goes, on the fixed kernel
+    Lifecycle {
+        /// Loads and unloads under write load
+        #[arg(long, default_value_t = 2000)]
+        cycles: u64,
+    },
     /// Show that reproduction is certain
     Certainty {
         /// Boots of each scenario
@@ -134,6 +140,7 @@ fn run() -> Result<bool> {
         Verb::Shell { kernel, memory } => shell::verb(&lab, &kernel, &memory),
         Verb::Bench { pairs, only } => bench::verb(&lab, pairs, only.as_deref()),
         Verb::Soak { minutes, memory } => soak::verb(&lab, minutes, memory),
+        Verb::Lifecycle { cycles } => soak::lifecycle(&lab, cycles),
         Verb::Certainty { boots } => certainty::verb(&lab, boots),
     }
 }

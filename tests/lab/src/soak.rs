@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `lab soak`: one guest under everything at once, for as long as one likes. What wakewatch
-//! reports meanwhile is kept, sorted by its stacks.
+//! What takes too long for `lab test`, in one guest. `lab soak`: everything at once, for as long as one
+//! likes; what wakewatch reports meanwhile is kept, sorted by its stacks. `lab lifecycle`: the module
+//! comes and goes.
 
 use crate::console::{split_time, Console};
 use crate::env::Lab;
@@ -23,11 +24,30 @@ pub fn verb(lab: &Lab, minutes: u64, memory: Option<String>) -> Result<bool> {
         crate::env::memory_bytes(&memory)?;
         boot.memory = memory;
     }
-    let run_dir = lab.run_dir("soak")?;
+    run(lab, &boot, &format!("{minutes} min"))
+}
+
+pub fn lifecycle(lab: &Lab, cycles: u64) -> Result<bool> {
+    if cycles == 0 {
+        bail!("--cycles 0 shows nothing");
+    }
+    let mut boot = Boot::of_scripts(lab, "fixed", "lifecycle", &["lifecycle"])?;
+    boot.env.push(("WW_CYCLES".to_string(), cycles.to_string()));
+    run(lab, &boot, &format!("{cycles} loads and unloads"))
+}
+
+/// Boots it, and shows what it says.
+fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<bool> {
+    let run_dir = lab.run_dir(&boot.name)?;
     let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
     let kernel = boot.kernel.dir.file_name().unwrap_or_default();
-    println!("soak: {}, {minutes} min", kernel.to_string_lossy());
-    let guest = guest::run(lab, accel, &run_dir, &boot)?;
+    println!(
+        "{}: {}, {what}; its log: {}",
+        boot.name,
+        kernel.to_string_lossy(),
+        run_dir.join(&boot.name).join("console.log").display()
+    );
+    let guest = guest::run(lab, accel, &run_dir, boot)?;
     for line in guest.console.results() {
         println!("{line}");
     }
@@ -35,11 +55,13 @@ pub fn verb(lab: &Lab, minutes: u64, memory: Option<String>) -> Result<bool> {
     fs::write(guest.dir.join("reports.by-stack"), &reports)?;
     print!("{reports}");
     let result = &guest.result;
+    for why in &result.retries {
+        println!("# booted twice: {why}");
+    }
     println!(
         "# {}: {} ({} s)",
         result.outcome, result.why, result.seconds
     );
-    println!("# log: {}", guest.dir.join("console.log").display());
     Ok(result.outcome == Outcome::Pass)
 }
 
