@@ -3,6 +3,9 @@
 #
 # For scripts that load and unload the module. Sourced after lib.sh.
 
+# Progress: check() keeps what is said on the other two.
+exec 3>&1
+
 # The kernel log since the last mark().
 mark() {
 	mark=ww-mark-$RANDOM$RANDOM
@@ -46,6 +49,7 @@ load_unload() {
 		esac
 		insmod "$WW_KO" "$2" || return 1
 		rmmod wakewatch || return 1
+		[ "$(((i + 1) % 100))" -ne 0 ] || diag "$((i + 1)) of $1" >&3
 	done
 	nothing_left
 }

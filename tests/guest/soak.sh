@@ -110,6 +110,18 @@ over() {
 	[ -e "$run/over" ]
 }
 
+# A line a minute.
+progress() {
+	local second
+	for ((second = 1; ; second++)); do
+		sleep 1
+		! over || return 0
+		[ "$((second % 60))" -ne 0 ] ||
+			diag "$((second / 60)) min: $(ww_stat end_writeback) ends of writeback," \
+				"$(grep -c 'BUG: wakewatch: ' "$run/dmesg") reports"
+	done
+}
+
 # CPU 1 is taken down and comes back.
 hotplug() {
 	local cpu=/sys/devices/system/cpu/cpu1/online
@@ -220,6 +232,8 @@ soak=$!
 in_group readers "$WW_REPRO" reclaim "$WW_MNT" --readers 8 --size 24 --seconds "$seconds" \
 	>"$run/reclaim.log" 2>&1 &
 reclaim=$!
+progress &
+progress=$!
 hotplug >"$run/hotplug.log" 2>&1 &
 hotplug=$!
 loops >"$run/loops.log" 2>&1 &
@@ -240,7 +254,7 @@ ended stress "$stress"
 ended soak "$soak"
 ended reclaim "$reclaim"
 touch "$run/over"
-wait "$hotplug" "$loops"
+wait "$hotplug" "$loops" "$progress"
 check "the file system is written back" sync -f "$WW_MNT"
 echo 1 >/sys/devices/system/cpu/cpu1/online 2>/dev/null
 

@@ -42,6 +42,8 @@ pub struct Boot {
     pub append: Vec<String>,
     /// More arguments of vng's; the last word on each counts.
     pub machine: Vec<String>,
+    /// Print what the script says as it comes.
+    pub live: bool,
     /// Kernel findings that are no failure.
     pub expect: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -85,6 +87,7 @@ impl Boot {
             boot_limit: BOOT * slow,
             append: needs.append.clone(),
             machine: Vec::new(),
+            live: false,
             expect: needs.expect.clone(),
             env,
             argv,
@@ -298,6 +301,14 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
         match receiver.recv_timeout(left) {
             Ok((stream, text)) => {
                 writeln!(log, "{text}")?;
+                if boot.live
+                    && stream == Stream::Script
+                    && ![MARK_START, MARK_END]
+                        .iter()
+                        .any(|mark| text.starts_with(mark))
+                {
+                    println!("{text}");
+                }
                 let next = next_stage(stage, stream, &text, boot.boot_limit, boot.timeout);
                 console.push(stream, text);
                 if let (Some((next, secs)), None) = (next, hit) {

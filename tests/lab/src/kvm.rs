@@ -92,6 +92,7 @@ fn try_kvm(lab: &Lab, run_dir: &Path) -> Result<(Accel, String)> {
         boot_limit: TRY_SECONDS / 2,
         append: Vec::new(),
         machine: Vec::new(),
+        live: false,
         expect: Vec::new(),
         env: Vec::new(),
         argv: vec!["-c".to_string(), "true".to_string()],

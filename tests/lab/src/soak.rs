@@ -20,6 +20,7 @@ pub fn verb(lab: &Lab, minutes: u64, memory: Option<String>) -> Result<bool> {
         bail!("--minutes 0 shows nothing");
     }
     let mut boot = boot(lab, minutes)?;
+    boot.live = true;
     if let Some(memory) = memory {
         crate::env::memory_bytes(&memory)?;
         boot.memory = memory;
@@ -32,6 +33,7 @@ pub fn lifecycle(lab: &Lab, cycles: u64) -> Result<bool> {
         bail!("--cycles 0 shows nothing");
     }
     let mut boot = Boot::of_scripts(lab, "fixed", "lifecycle", &["lifecycle"])?;
+    boot.live = true;
     boot.env.push(("WW_CYCLES".to_string(), cycles.to_string()));
     run(lab, &boot, &format!("{cycles} loads and unloads"))
 }
@@ -48,9 +50,6 @@ fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<bool> {
         run_dir.join(&boot.name).join("console.log").display()
     );
     let guest = guest::run(lab, accel, &run_dir, boot)?;
-    for line in guest.console.results() {
-        println!("{line}");
-    }
     let reports = summary(&guest.console);
     fs::write(guest.dir.join("reports.by-stack"), &reports)?;
     print!("{reports}");
