@@ -13,30 +13,9 @@
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/load.sh"
 
 load_cycles=${WW_LOAD_CYCLES:-100}
-
-# The kernel log since the last mark().
-mark() {
-	mark=ww-mark-$RANDOM$RANDOM
-	echo "$mark" >/dev/kmsg
-}
-
-since_mark() {
-	# The first load of any out-of-tree module says so; that isn't about wakewatch.
-	dmesg | sed "1,/$mark/d" | grep -v 'taints kernel' || true
-}
-
-# Neither the module nor anything it registers is there.
-nothing_left() {
-	! grep -q '^wakewatch ' /proc/modules || { echo "module is loaded"; return 1; }
-	[ ! -e "$WW_DEBUGFS" ] || { echo "$WW_DEBUGFS is there"; return 1; }
-	! grep -E 'folio|wake_page' /sys/kernel/debug/kprobes/list
-}
-
-no_splat() {
-	! since_mark | grep -E 'BUG:|WARNING:|Oops|kernel BUG|stall|lockup'
-}
 
 # refused PARAMETER=VALUE TEXT: insmod fails, says TEXT in one line, and leaves nothing.
 refused() {
@@ -127,43 +106,6 @@ modes() {
 	want="200 reset 400 callers 400 reports 400 stats 400 windows 600 amplify 600 config 600 enable"
 	have=$(cd "$WW_DEBUGFS" && stat -c '%a %n' -- * | sort | tr '\n' ' ')
 	[ "${have% }" = "$want" ] || { echo "$have"; return 1; }
-}
-
-write_load() {
-	while :; do
-		dd if=/dev/zero of="$WW_MNT/load.$1" bs=64k count=32 conv=fsync 2>/dev/null
-		truncate -s 4096 "$WW_MNT/load.$1"
-	done
-}
-
-load_unload() {
-	local i
-	for ((i = 0; i < load_cycles; i++)); do
-		# Every other time with a delay at each kind of probe, so that both are taken down
-		# in use.
-		case $((i % 4)) in
-		1) set -- amplify=where=after-clear,us=100,every=3 ;;
-		3) set -- amplify=where=before-wake,us=100,every=3 ;;
-		*) set -- enable=1 ;;
-		esac
-		insmod "$WW_KO" "$@" || return 1
-		rmmod wakewatch || return 1
-	done
-	nothing_left
-}
-
-# A delay of 2 s on one page, and rmmod in the middle of it.
-unload_in_window() {
-	local writer
-	insmod "$WW_KO" "amplify=where=after-clear,us=2000000,dev=$(loop_dev)" || return 1
-	dd if=/dev/zero of="$WW_MNT/window" bs=4k count=1 conv=fsync 2>/dev/null &
-	writer=$!
-	sleep 0.5
-	# The delay must be going on: this is what is unloaded under.
-	[ "$(ww_stat delays)" -ge 1 ] || { echo "no delay was made"; rmmod wakewatch; return 1; }
-	rmmod wakewatch || return 1
-	wait "$writer"
-	nothing_left
 }
 
 # Where kprobes are switched off, a probe could be registered and never hit.
@@ -280,10 +222,10 @@ load1=$!
 write_load 2 &
 load2=$!
 mark=$start
-check "$load_cycles loads and unloads under write load" load_unload
+check "$load_cycles loads and unloads under write load" load_unload "$load_cycles"
 kill "$load1" "$load2"
 wait "$load1" "$load2" 2>/dev/null
-check "unloading while a window is held open" unload_in_window
+check "unloading while a window is held open" unload_in_window after-clear
 mark=$start
 check "the kernel has nothing to say" no_splat
 check "the file system still works" dd if=/dev/zero of="$WW_MNT/last" bs=4k count=8 conv=fsync

@@ -138,6 +138,16 @@ pub struct Record {
     pub files: BTreeMap<String, PathBuf>,
 }
 
+/// What became of it, after what its script has said.
+impl std::fmt::Display for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for why in &self.retries {
+            writeln!(f, "# booted twice: {why}")?;
+        }
+        write!(f, "# {}: {} ({} s)", self.outcome, self.why, self.seconds)
+    }
+}
+
 /// Process groups to take down with the lab.
 static GROUPS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 

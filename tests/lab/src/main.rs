@@ -189,21 +189,13 @@ fn boot(lab: &env::Lab, args: BootArgs) -> Result<bool> {
         }
     }
 
+    boot.live = true;
     let run_dir = lab.run_dir("boot")?;
     let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
     println!("boot {key}: {}", boot.name);
     let guest = guest::run(lab, accel, &run_dir, &boot)?;
-    for line in guest.console.results() {
-        println!("{line}");
-    }
     let result = &guest.result;
-    for why in &result.retries {
-        println!("# booted twice: {why}");
-    }
-    println!(
-        "# {}: {} ({} s)",
-        result.outcome, result.why, result.seconds
-    );
+    println!("{result}");
     println!("# log: {}", guest.dir.join("console.log").display());
     if !matches!(
         result.outcome,

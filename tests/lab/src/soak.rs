@@ -53,15 +53,8 @@ fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<bool> {
     let reports = summary(&guest.console);
     fs::write(guest.dir.join("reports.by-stack"), &reports)?;
     print!("{reports}");
-    let result = &guest.result;
-    for why in &result.retries {
-        println!("# booted twice: {why}");
-    }
-    println!(
-        "# {}: {} ({} s)",
-        result.outcome, result.why, result.seconds
-    );
-    Ok(result.outcome == Outcome::Pass)
+    println!("{}", guest.result);
+    Ok(guest.result.outcome == Outcome::Pass)
 }
 
 /// A minute of it, for `lab test`.

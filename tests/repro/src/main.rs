@@ -74,6 +74,29 @@ impl Limits {
     fn allow(&self, done: u32, default: u32, since: Instant) -> bool {
         done < self.rounds.unwrap_or(default) && since.elapsed() < Duration::from_secs(self.seconds)
     }
+
+    /// Rounds until `enough` pages were freed before their wake-up, or as many as are allowed.
+    fn until_freed(
+        &self,
+        ww: &Wakewatch,
+        default: u32,
+        enough: u64,
+        mut round: impl FnMut(u32) -> Result<()>,
+    ) -> Result<()> {
+        let before = ww.delays()?;
+        let start = Instant::now();
+        let (mut rounds, mut freed) = (0, 0);
+        while self.allow(rounds, default, start) && freed < enough {
+            rounds += 1;
+            round(rounds)?;
+            freed = ww.delays()?.freed - before.freed;
+        }
+        println!(
+            "{rounds} rounds in {:.1} s, {freed} pages freed before their wake-up",
+            start.elapsed().as_secs_f64()
+        );
+        Ok(())
+    }
 }
 
 #[derive(Subcommand)]

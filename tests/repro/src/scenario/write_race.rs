@@ -136,17 +136,5 @@ pub fn run(
     // No page is read that was not asked for.
     sys::advise_random(&driver.file)?;
 
-    let before = ww.delays()?;
-    let start = Instant::now();
-    let (mut rounds, mut freed) = (0, 0);
-    while limits.allow(rounds, ROUNDS, start) && freed < enough {
-        rounds += 1;
-        driver.round(rounds, ww, us)?;
-        freed = ww.delays()?.freed - before.freed;
-    }
-    println!(
-        "{rounds} rounds in {:.1} s, {freed} pages freed before their wake-up",
-        start.elapsed().as_secs_f64()
-    );
-    Ok(())
+    limits.until_freed(ww, ROUNDS, enough, |round| driver.round(round, ww, us))
 }
