@@ -10,6 +10,7 @@
 # timeout: 240
 # append: numa=fake=2
 # expect: VM_WARN_ON_ONCE_FOLIO(folio_was_freed(folio))
+# expect: BUG: KCSAN
 #
 # WW_MINUTES: how long, 1 by default
 
@@ -305,6 +306,14 @@ kill "$dmesg_pid"
 wait "$dmesg_pid" 2>/dev/null
 zero "no report is about writeback" "$(grep -c 'BUG: wakewatch: .*writeback' "$run/dmesg")"
 findings=$(grep -E 'BUG:|WARNING:|kernel BUG|Oops|INFO: .*(blocked|stall)' "$run/dmesg" | grep -v 'BUG: wakewatch: ')
+# With CONFIG_VARIANT=kcsan the kernel's own races are told as well. A race of wakewatch's has a line
+# of its code in one of the two stacks.
+races=$(printf '%s\n' "$findings" | grep -c 'BUG: KCSAN: ')
+if [ "$races" -gt 0 ]; then
+	ours=$(awk '/BUG: KCSAN: / { title = $0 } title && /\[wakewatch\]/ { print title; title = "" } /={20}/ { title = "" }' "$run/dmesg")
+	diag "$races data races reported by KCSAN, $(printf '%s' "$ours" | grep -c .) of them with wakewatch in a stack"
+	findings=$(printf '%s\n' "$findings" | grep -v 'BUG: KCSAN: '; [ -z "$ours" ] || printf '%s\n' "$ours")
+fi
 # A read that completes on a page dropped meanwhile is a late wake that needs no fault of the end of
 # writeback (read-race.sh). The fixed kernel's own assertion speaks of it too, once; by itself, it
 # would be a finding.
