@@ -10,7 +10,7 @@ BOOTS ?= 20
 DURATION ?= 30
 # How often `make lifecycle` loads and unloads the module under load.
 CYCLES ?= 2000
-# With checks compiled in, for `make soak` and `make lifecycle`: debug, kcsan.
+# With checks compiled in, for `make soak` and `make lifecycle`: debug, faults, kcsan.
 export CONFIG_VARIANT
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX

@@ -4,12 +4,13 @@
 # The module comes and goes: thousands of times under write load, while its files are in use, two
 # copies at once, with tracing and kprobes switched off and on under it, and with every single
 # allocation on the way failing. Nothing may stay behind, and nothing may be said by the kernel.
-# What a kernel has no means for is skipped: failing allocations and leaks need CONFIG_VARIANT=debug.
+# What a kernel has no means for is skipped: failing allocations and leaks need CONFIG_VARIANT=faults.
 #
 # kernel: fixed
 # memory: 1G
 # timeout: 3600
 # append: kmemleak=on
+# expect: kernel/trace/trace_events.c
 #
 # WW_CYCLES: loads and unloads under write load, 2000 by default
 
@@ -142,10 +143,19 @@ all_may_fail() {
 		echo 0 >"$debug/fail_page_alloc/min-order"
 }
 
+# What the kernel said in a piece of its log that it shouldn't have. Where an allocation fails while it
+# makes the trace events of a module, before any code of that has run, 6.12 warns of itself, then and
+# when the module goes (event_define_fields(), event_file_put() in kernel/trace/trace_events.c).
+splats_in() {
+	local own='^$'
+	[[ $1 != *trace_module_notify+* ]] || own=' at kernel/trace/trace_events\.c:'
+	! grep -E 'BUG:|WARNING:|Oops' <<<"$1" | grep -vE "$own"
+}
+
 # Each allocation of a load fails once, until there is none left. A load that fails says why; one
 # that succeeds all the same is whole.
 fail_each() {
-	local n=0 refused=0 own=0 whole=0 whole_list said log
+	local n=0 refused=0 own=0 whole=0 whole_list said log warned=0
 	load || return 1
 	whole_list=$(registered)
 	unload || return 1
@@ -185,10 +195,12 @@ fail_each() {
 		[[ $log != *'[wakewatch]'* ]] || own=$((own + 1))
 		nothing_left || { echo "after allocation $n: $said"; return 1; }
 		log=$(dmesg)
-		[[ ! $log =~ (BUG:|WARNING:|Oops) ]] || { echo "allocation $n: $said"; echo "$log"; return 1; }
+		splats_in "$log" || { echo "allocation $n: $said"; echo "$log"; return 1; }
+		[[ $log != *WARNING:* ]] || warned=$((warned + 1))
+		[ "$((n % 20))" -ne 0 ] || diag "$n allocations failed, one at a time" >&3
 	done
 	echo "$((n - 1)) allocations: $refused loads refused, $whole succeeded all the same;"
-	echo "in $own the module's own code was on the stack"
+	echo "in $own the module's own code was on the stack; in $warned the kernel warned of its own trace events"
 	[ "$own" -gt 10 ]
 }
 
