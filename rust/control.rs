@@ -10,7 +10,7 @@ use crate::{
         config::Config,
     },
     hook::{kprobe, return_probe, tracepoint},
-    probes::{AfterClear, EndOfBit, EndOfWriteback, Shared, Start, Victim, Wake},
+    probes::{AfterWake, AroundClear, EndOfBit, EndOfWriteback, Shared, Start, Victim, Wake},
     stats::Counter,
     text::{Line, Sink},
     windows::{MarkAllocated, MarkFreed},
@@ -107,8 +107,10 @@ struct Probes {
         tracepoint::Registration<MarkFreed>,
         tracepoint::Registration<MarkAllocated>,
     )>,
-    /// Only while a delay is asked for after the clear.
-    after_clear: Option<Pin<KBox<return_probe::Registration<AfterClear>>>>,
+    /// Only while a delay is asked for before or after the clear.
+    around_clear: Option<Pin<KBox<return_probe::Registration<AroundClear>>>>,
+    /// Only while a delay is asked for after the wake.
+    after_wake: Option<Pin<KBox<return_probe::Registration<AfterWake>>>>,
     /// Only while a delay is asked for.
     free_watch: Option<tracepoint::Registration<FreeWatch>>,
     spec: Option<Spec>,
@@ -134,7 +136,8 @@ impl Control {
             unlock: Optional::new(c_str!("folio_unlock"), end_of(Function::Unlock))?,
             victim: Optional::new(c_str!("wake_page_function"), Victim(shared.clone()))?,
             marks: None,
-            after_clear: None,
+            around_clear: None,
+            after_wake: None,
             free_watch: None,
             spec: None,
             config,
@@ -241,21 +244,28 @@ impl Control {
         unsafe { amplify.set(None) };
         probes.spec = None;
 
-        let after_clear = matches!(
-            spec,
-            Some(Spec {
-                place: Place::AfterClear,
-                ..
-            })
-        );
-        if !after_clear {
-            if let Some(probe) = probes.after_clear.take() {
+        let place = spec.map(|spec| spec.place);
+        if !matches!(place, Some(Place::BeforeClear | Place::AfterClear)) {
+            if let Some(probe) = probes.around_clear.take() {
                 probes.missed_return += probe.missed();
             }
-        } else if probes.after_clear.is_none() {
-            probes.after_clear = Some(return_probe::Registration::new(
+        } else if probes.around_clear.is_none() {
+            probes.around_clear = Some(return_probe::Registration::new(
                 self.symbols.end,
-                AfterClear(self.shared.clone()),
+                AroundClear(self.shared.clone()),
+            )?);
+        }
+        if place != Some(Place::AfterWake) {
+            if let Some(probe) = probes.after_wake.take() {
+                probes.missed_return += probe.missed();
+            }
+        } else if probes.after_wake.is_none() {
+            probes.after_wake = Some(return_probe::Registration::new(
+                c_str!("__wake_up_locked_key"),
+                AfterWake {
+                    shared: self.shared.clone(),
+                    wake: self.symbols.wake,
+                },
             )?);
         }
         if spec.is_none() {
@@ -280,9 +290,10 @@ impl Control {
         let probes = self.probes.lock();
         let missed_return = probes.missed_return
             + probes
-                .after_clear
+                .around_clear
                 .as_ref()
-                .map_or(0, |probe| probe.missed());
+                .map_or(0, |probe| probe.missed())
+            + probes.after_wake.as_ref().map_or(0, |probe| probe.missed());
         for (name, value) in [
             ("missed_end_writeback", probes.end.missed()),
             ("missed_wake", probes.wake.missed()),

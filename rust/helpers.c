@@ -195,6 +195,15 @@ struct folio *ww_waiter_folio(struct wait_queue_entry *wait, int *bit_nr)
 	return waiter->folio;
 }
 
+/* What folio_wake_bit() (mm/filemap.c, 6.12) has its waiters woken with. */
+struct folio *ww_key_folio(const void *wait_page_key, int *bit_nr)
+{
+	const struct wait_page_key *key = wait_page_key;
+
+	*bit_nr = key->bit_nr;
+	return key->folio;
+}
+
 /* The time at which a task that sleeps last ran, on the scheduler's clock (update_curr()). */
 u64 ww_last_ran(const struct task_struct *task)
 {

@@ -7,11 +7,14 @@
 //!
 //! folio_end_writeback()              folio_end_read(), folio_end_private_2(), folio_unlock()
 //!   __folio_end_writeback()          <- EndOfWriteback       <- EndOfBit
+//!                                    <- AroundClear, only while a delay is asked for
 //!                                       does anybody hold the folio? A window opens
 //!     clears PG_writeback               clears the bit
-//!                                    <- AfterClear, only while a delay is asked for
+//!                                    <- AroundClear, again
 //!   folio_wake_bit()                 <- Wake: does anybody own the page? The window closes
-//!     wake_page_function()           <- Victim, for each waiter: who is woken by a leaked wake?
+//!     __wake_up_locked_key()
+//!       wake_page_function()         <- Victim, for each waiter: who is woken by a leaked wake?
+//!                                    <- AfterWake, only while a delay is asked for
 //!
 //! mm_page_free, mm_page_alloc        <- windows::MarkFreed, MarkAllocated
 //! ```
@@ -39,7 +42,7 @@ use core::{
     ffi::c_void,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed},
 };
-use kernel::{c_str, sync::Arc};
+use kernel::{c_str, str::CStr, sync::Arc};
 
 /// What the handlers share.
 pub(crate) struct Shared {
@@ -131,14 +134,20 @@ impl Knobs {
 
     #[cold]
     fn learn_inside(&self, function: Function, return_to: usize) -> bool {
-        let mut symbol = Line::new();
-        // SAFETY: Printed as a symbol. Any context (kernel/kallsyms.c, 6.12).
-        unsafe { symbol.put_pointer(c_str!("%ps"), return_to as *const c_void) };
-        let inside = symbol.as_bytes() == function.symbol().as_bytes();
+        let inside = is_in(function.symbol().as_bytes(), return_to);
         let known = if inside { &self.inside } else { &self.outside };
         known[function as usize].store(return_to, Relaxed);
         inside
     }
+}
+
+/// Is this address of code in the function of that name? Any context (kernel/kallsyms.c, 6.12).
+#[cold]
+fn is_in(function: &[u8], address: usize) -> bool {
+    let mut symbol = Line::new();
+    // SAFETY: Printed as a symbol.
+    unsafe { symbol.put_pointer(c_str!("%ps"), address as *const c_void) };
+    symbol.as_bytes() == function
 }
 
 impl Shared {
@@ -414,12 +423,7 @@ impl Shared {
     #[cold]
     #[inline(never)]
     fn delay_wake(&self, page: Page, flag: u32) {
-        let bit = match flag {
-            bindings::pageflags_PG_writeback => DelayBit::Writeback,
-            bindings::pageflags_PG_locked => DelayBit::Locked,
-            _ => DelayBit::Any,
-        };
-        if let Some(us) = self.amplify.wanted(Place::BeforeWake, bit, page) {
+        if let Some(us) = self.amplify.wanted(Place::BeforeWake, delay_bit(flag), page) {
             self.amplify.delay(page, us);
         }
     }
@@ -483,8 +487,16 @@ impl kprobe::Handler for Victim {
     }
 }
 
-/// At the return of `__folio_end_writeback()`, while a delay is asked for there.
-pub(crate) struct AfterClear(pub(crate) Arc<Shared>);
+fn delay_bit(flag: u32) -> DelayBit {
+    match flag {
+        bindings::pageflags_PG_writeback => DelayBit::Writeback,
+        bindings::pageflags_PG_locked => DelayBit::Locked,
+        _ => DelayBit::Any,
+    }
+}
+
+/// At the entry or the return of `__folio_end_writeback()`, while a delay is asked for there.
+pub(crate) struct AroundClear(pub(crate) Arc<Shared>);
 
 /// A page to hold, and for how many microseconds.
 #[derive(Clone, Copy)]
@@ -493,17 +505,19 @@ pub(crate) struct Held {
     us: u32,
 }
 
-impl return_probe::Handler for AfterClear {
+impl return_probe::Handler for AroundClear {
     type Carried = Held;
 
     /// Chooses here: after the clear the folio may have left its file.
     fn entry(&self, regs: &Regs) -> Option<Held> {
         // SAFETY: The function's argument is a folio.
         let folio = unsafe { Page::from_addr(regs.arg0()) };
-        let us = self
-            .0
-            .amplify
-            .wanted(Place::AfterClear, DelayBit::Writeback, folio)?;
+        let amplify = &self.0.amplify;
+        if let Some(us) = amplify.wanted(Place::BeforeClear, DelayBit::Writeback, folio) {
+            amplify.delay(folio, us);
+            return None;
+        }
+        let us = amplify.wanted(Place::AfterClear, DelayBit::Writeback, folio)?;
         Some(Held { folio, us })
     }
 
@@ -524,5 +538,37 @@ impl return_probe::Handler for AfterClear {
                 .reporter
                 .report_leak(verdict, Site::AfterClear, held.folio, return_to, window);
         }
+    }
+}
+
+/// At the return of `__wake_up_locked_key(struct wait_queue_head *, unsigned int, void *)`
+/// (kernel/sched/wait.c, 6.12) in `folio_wake_bit()`, while a delay is asked for there.
+pub(crate) struct AfterWake {
+    pub(crate) shared: Arc<Shared>,
+    /// The name of `folio_wake_bit()` here: others call the function too.
+    pub(crate) wake: &'static CStr,
+}
+
+impl return_probe::Handler for AfterWake {
+    type Carried = Held;
+
+    fn entry(&self, regs: &Regs) -> Option<Held> {
+        if !is_in(crate::compat::c_bytes(self.wake), regs.return_address()) {
+            return None;
+        }
+        let mut flag = 0;
+        // SAFETY: `folio_wake_bit()` has a `wait_page_key` on its stack for this call.
+        let folio = unsafe { bindings::ww_key_folio(regs.arg2() as *const c_void, &mut flag) };
+        // SAFETY: The function was called with it as a folio, owned or not.
+        let folio = unsafe { Page::from_addr(folio as usize) };
+        let us =
+            self.shared
+                .amplify
+                .wanted(Place::AfterWake, delay_bit(flag as u32), folio)?;
+        Some(Held { folio, us })
+    }
+
+    fn exit(&self, held: &Held, _return_to: usize) {
+        self.shared.amplify.delay(held.folio, held.us);
     }
 }

@@ -330,12 +330,13 @@ class Files:
         }
         for name in ("end_read", "private_2", "unlock", "start", "victim"):
             missed[name] = self._missed_optional(probes.member_(name))
-        # A pointer that can't be null, so that None is.
-        after_clear = Object(prog, "void *", address=probes.after_clear.address_).value_()
         missed["return"] = probes.missed_return.value_()
-        if after_clear:
-            probe = peel(at("hook::return_probe::Registration<wakewatch_main::probes::AfterClear>", after_clear).probe)
-            missed["return"] += probe.nmissed.value_() + probe.kp.nmissed.value_()
+        for place, handler in ("around_clear", "AroundClear"), ("after_wake", "AfterWake"):
+            # A pointer that can't be null, so that None is.
+            address = Object(prog, "void *", address=probes.member_(place).address_).value_()
+            if address:
+                probe = peel(at(f"hook::return_probe::Registration<wakewatch_main::probes::{handler}>", address).probe)
+                missed["return"] += probe.nmissed.value_() + probe.kp.nmissed.value_()
         for name, count in missed.items():
             yield f"missed_{name}: {count}"
 

@@ -10,11 +10,16 @@ pub(crate) const MAX_US: u32 = 10_000_000;
 /// Where a window is held open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
+    /// At the entry of `__folio_end_writeback()`: the bit is still set.
+    BeforeClear,
     /// At the return of `__folio_end_writeback()`: the bit is clear, the waiters are not yet
     /// looked at.
     AfterClear,
     /// At the entry of `folio_wake_bit()`.
     BeforeWake,
+    /// In `folio_wake_bit()`, when those who wait have been woken: with the queue's lock held and
+    /// interrupts off, so the delay should be short.
+    AfterWake,
 }
 
 /// Which bit's wake.
@@ -86,14 +91,19 @@ impl fmt::Display for ParseError<'_> {
             ),
             ParseError::Value(w) => write!(
                 f,
-                "`{w}' is out of range (where=after-clear|before-wake, us=1..{MAX_US}, \
+                "`{w}' is out of range (where=before-clear|after-clear|before-wake|after-wake, us=1..{MAX_US}, \
                  dev=MAJOR:MINOR, ino=N, index=N, every=1.., bit=writeback|locked|any)"
             ),
             ParseError::Twice(w) => write!(f, "`{w}' says again what was said before"),
-            ParseError::NoPlace => write!(f, "say where=after-clear or where=before-wake"),
+            ParseError::NoPlace => {
+                write!(
+                    f,
+                    "say where=: before-clear, after-clear, before-wake or after-wake"
+                )
+            },
             ParseError::NoLength => write!(f, "say us=N, a number of microseconds"),
             ParseError::BitThere => {
-                write!(f, "only writeback passes where=after-clear: bit=writeback")
+                write!(f, "only writeback passes there: bit=writeback")
             }
         }
     }
@@ -132,9 +142,11 @@ impl Spec {
         let place = place.ok_or(ParseError::NoPlace)?;
         // Nothing but writeback ends in `__folio_end_writeback()`.
         let bit = match (place, bit) {
-            (Place::AfterClear, None | Some(Bit::Writeback)) => Bit::Writeback,
-            (Place::AfterClear, Some(_)) => return Err(ParseError::BitThere),
-            (Place::BeforeWake, bit) => bit.unwrap_or(Bit::Any),
+            (Place::BeforeClear | Place::AfterClear, None | Some(Bit::Writeback)) => {
+                Bit::Writeback
+            }
+            (Place::BeforeClear | Place::AfterClear, Some(_)) => return Err(ParseError::BitThere),
+            (Place::BeforeWake | Place::AfterWake, bit) => bit.unwrap_or(Bit::Any),
         };
         Ok(Some(Spec {
             place,
@@ -177,8 +189,10 @@ impl Spec {
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match self.place {
+            Place::BeforeClear => "before-clear",
             Place::AfterClear => "after-clear",
             Place::BeforeWake => "before-wake",
+            Place::AfterWake => "after-wake",
         };
         let bit = match self.bit {
             Bit::Writeback => "writeback",
@@ -217,8 +231,10 @@ fn number(text: &str, least: u64, most: u64) -> Option<u64> {
 
 fn parse_place(text: &str) -> Option<Place> {
     match text {
+        "before-clear" => Some(Place::BeforeClear),
         "after-clear" => Some(Place::AfterClear),
         "before-wake" => Some(Place::BeforeWake),
+        "after-wake" => Some(Place::AfterWake),
         _ => None,
     }
 }

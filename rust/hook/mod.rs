@@ -50,6 +50,11 @@ impl Regs {
     pub(crate) fn arg1(&self) -> usize {
         compat::word(self.0.si)
     }
+
+    /// The third argument. Valid at a function's entry only.
+    pub(crate) fn arg2(&self) -> usize {
+        compat::word(self.0.dx)
+    }
 }
 
 /// Why a symbol cannot be probed, in one line for the kernel log.

@@ -44,6 +44,7 @@ load_unload() {
 		# in use.
 		case $((i % 4)) in
 		1) set -- "$1" amplify=where=after-clear,us=100,every=3 ;;
+		2) set -- "$1" amplify=where=after-wake,us=100,every=3 ;;
 		3) set -- "$1" amplify=where=before-wake,us=100,every=3 ;;
 		*) set -- "$1" enable=1 ;;
 		esac

@@ -145,7 +145,7 @@ counts_nothing_when_off() {
 	[ "$(ww_stat end_writeback)" -gt "$after" ] || { echo "still nothing when on"; return 1; }
 }
 
-plan 57
+plan 59
 setup_loop
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
 start=ww-start-$RANDOM
@@ -204,6 +204,10 @@ check "amplify: after-clear" taken amplify "where=after-clear us=5 ino=9 index=2
 	"where=after-clear us=5 dev=7:0 ino=9 index=2 every=1 bit=writeback"
 check "amplify: before-wake" taken amplify "us=10 where=before-wake every=7 bit=locked" \
 	"where=before-wake us=10 every=7 bit=locked"
+check "amplify: after-wake" taken amplify "us=10 where=after-wake" \
+	"where=after-wake us=10 every=1 bit=any"
+check "amplify: before-clear" taken amplify "us=10 where=before-clear" \
+	"where=before-clear us=10 every=1 bit=writeback"
 check "amplify: a place there isn't" rejected amplify 'where=here us=5' "out of range"
 check "amplify: no length" rejected amplify 'where=before-wake' "say us="
 check "amplify: too long" rejected amplify 'where=before-wake us=10000001' "out of range"

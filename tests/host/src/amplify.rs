@@ -60,7 +60,7 @@ fn what_is_not_understood() {
         ("where=before-wake us=5 bit=dirty", Value("bit=dirty")),
         ("where=before-wake us=5 page=1", Word("page=1")),
         ("where=after-clear us=5 bit=locked", BitThere),
-        ("where=after-clear us=5 bit=any", BitThere),
+        ("where=before-clear us=5 bit=any", BitThere),
         (
             "where=before-wake us=5 ino=18446744073709551616",
             Value("ino=18446744073709551616"),
@@ -126,7 +126,12 @@ fn a_page_is_meant_or_not() {
 
 fn specs() -> impl Strategy<Value = Spec> {
     (
-        prop_oneof![Just(Place::AfterClear), Just(Place::BeforeWake)],
+        prop_oneof![
+            Just(Place::BeforeClear),
+            Just(Place::AfterClear),
+            Just(Place::BeforeWake),
+            Just(Place::AfterWake)
+        ],
         1..=MAX_US,
         prop::option::of(any::<u32>()),
         prop::option::of(any::<u64>()),
@@ -141,7 +146,7 @@ fn specs() -> impl Strategy<Value = Spec> {
             ino,
             index,
             every,
-            bit: if place == Place::AfterClear {
+            bit: if matches!(place, Place::BeforeClear | Place::AfterClear) {
                 Bit::Writeback
             } else {
                 bit

@@ -40,6 +40,20 @@ const EXIT_NOT_SET_UP: u8 = 3;
 const EXIT_NO_WINDOW: u8 = 4;
 /// The kernel killed the driver.
 const EXIT_KILLED: u8 = 5;
+/// The scenario has seen what it looks for.
+const EXIT_SEEN: u8 = 6;
+
+/// What a scenario looks for, where the kernel says nothing of it.
+#[derive(Debug)]
+struct Seen(&'static str);
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "seen: {}", self.0)
+    }
+}
+
+impl std::error::Error for Seen {}
 
 /// Set for the second process.
 const DRIVER_ENV: &str = "WW_REPRO_DRIVER";
@@ -47,7 +61,8 @@ const DRIVER_ENV: &str = "WW_REPRO_DRIVER";
 /// Loses the race for a page under writeback on purpose.
 ///
 /// Exit status: 0 the scenario ran to its end, 1 unexpected error, 2 usage, 3 the guest is
-/// not set up for it, 4 the window was never held open, 5 the kernel killed the driver.
+/// not set up for it, 4 the window was never held open, 5 the kernel killed the driver, 6 what the scenario
+/// looks for was seen.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -116,6 +131,40 @@ enum Scenario {
         /// How long the window is held open
         #[arg(long, default_value_t = 100_000)]
         us: u64,
+        /// Truncate the second file instead of syncing it
+        #[arg(long)]
+        truncate: bool,
+    },
+    /// The waiter of a page's writeback is woken before the bit is cleared
+    Own {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open, with interrupts off
+        #[arg(long, default_value_t = 50_000)]
+        us: u64,
+        /// The waiter is a truncation, not fdatasync()
+        #[arg(long)]
+        truncate: bool,
+    },
+    /// The wake-up of a page's writeback reaches the waiter of its next one
+    Later {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open
+        #[arg(long, default_value_t = 100_000)]
+        us: u64,
+    },
+    /// Waits for writeback, again and again: is a wake-up lost?
+    Waits {
+        /// Directory on ext4 on a loop device
+        dir: PathBuf,
+        /// Waits of each kind
+        #[arg(long, default_value_t = 500)]
+        rounds: u32,
     },
     /// The page is truncated inside the window and becomes a tail of a huge page
     Tail {
@@ -230,7 +279,27 @@ fn drive(cli: &Cli) -> Result<()> {
     let ww = || setup::wakewatch(&cli.debugfs);
     match &cli.scenario {
         Sync { dir } => scenario::sync::run(dir),
-        Order0 { dir, limits, us } => scenario::order0::run(&ww()?, dir, limits, *us),
+        Order0 {
+            dir,
+            limits,
+            us,
+            truncate,
+        } => scenario::order0::run(&ww()?, dir, limits, *us, *truncate),
+        Own {
+            dir,
+            limits,
+            us,
+            truncate,
+        } => {
+            let by = if *truncate {
+                scenario::same_page::By::Truncation
+            } else {
+                scenario::same_page::By::Sync
+            };
+            scenario::same_page::own(&ww()?, dir, limits, *us, by)
+        }
+        Later { dir, limits, us } => scenario::same_page::later(&ww()?, dir, limits, *us),
+        Waits { dir, rounds } => scenario::waits::run(&ww()?, dir, *rounds),
         Tail {
             dir,
             shm,
@@ -282,6 +351,8 @@ fn driver(cli: &Cli) -> ExitCode {
             println!("{e:#}");
             ExitCode::from(if e.is::<NotSetUp>() {
                 EXIT_NOT_SET_UP
+            } else if e.is::<Seen>() {
+                EXIT_SEEN
             } else {
                 EXIT_ERROR
             })
@@ -324,7 +395,10 @@ fn supervise(cli: &Cli) -> Result<u8> {
     let ww = Wakewatch::at(&cli.debugfs);
     let before = ww.as_ref().map(Wakewatch::delays).transpose()?;
 
-    let _awake = matches!(cli.scenario, Scenario::Order0 { .. })
+    let _awake = matches!(
+        cli.scenario,
+        Scenario::Order0 { .. } | Scenario::Own { .. } | Scenario::Later { .. }
+    )
         // Of this process: a driver killed by the kernel would not end while a second thread runs.
         .then(|| Awake::new(setup::DRIVER_CPU));
     let mut child = Command::new(env::current_exe()?)
@@ -367,6 +441,9 @@ impl Scenario {
         matches!(
             self,
             Self::Order0 { .. }
+                | Self::Own { .. }
+                | Self::Later { .. }
+                | Self::Waits { .. }
                 | Self::Tail { .. }
                 | Self::ReadRace { .. }
                 | Self::Bystander { .. }

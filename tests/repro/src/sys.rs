@@ -131,6 +131,20 @@ pub fn start_writeback(file: &File, offset: u64, len: u64) -> io::Result<()> {
     })
 }
 
+/// Waits for the end of writeback that is going on, in `len` bytes from `offset`. Starts none, locks
+/// no page.
+pub fn wait_for_writeback(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: Takes no pointers.
+    check(unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            offset as i64,
+            len as i64,
+            libc::SYNC_FILE_RANGE_WAIT_BEFORE,
+        )
+    })
+}
+
 /// Allocates `len` bytes from `offset` without writing them.
 pub fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     // SAFETY: Takes no pointers.

@@ -10,8 +10,12 @@ use anyhow::{anyhow, Context, Result};
 /// Where the window is held open.
 #[derive(Clone, Copy)]
 pub enum Where {
+    /// When `PG_writeback` is about to be cleared.
+    BeforeClear,
     /// Between the clear of `PG_writeback` and the test of `PG_waiters`.
     AfterClear,
+    /// In `folio_wake_bit()` for `PG_writeback`, when its waiters have been woken.
+    AfterWakeOfWriteback,
     /// At the entry of `folio_wake_bit()`, for `PG_writeback`.
     BeforeWakeOfWriteback,
     /// At the entry of `folio_wake_bit()`, for `PG_locked`.
@@ -54,7 +58,9 @@ impl Wakewatch {
     /// Holds the window open for the pages of `target`, until the guard is dropped.
     pub fn amplify(&self, place: Where, us: u64, target: &Target) -> Result<Amplify<'_>> {
         let place = match place {
+            Where::BeforeClear => "where=before-clear",
             Where::AfterClear => "where=after-clear",
+            Where::AfterWakeOfWriteback => "where=after-wake bit=writeback",
             Where::BeforeWakeOfWriteback => "where=before-wake bit=writeback",
             Where::BeforeWakeOfLocked => "where=before-wake bit=locked",
             // It is every so many-th, and the first.

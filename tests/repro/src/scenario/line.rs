@@ -59,6 +59,11 @@ impl<'scope> Waiter<'scope> {
         Ok(Self { name, thread })
     }
 
+    /// Has it done its work?
+    pub fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Returns when it has done its work.
     pub fn join(self) -> Result<()> {
         self.thread

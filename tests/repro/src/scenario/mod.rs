@@ -9,10 +9,12 @@ pub mod load;
 pub mod order0;
 pub mod read_race;
 pub mod reclaim;
+pub mod same_page;
 pub mod soak;
 pub mod stress;
 pub mod sync;
 pub mod tail;
+pub mod waits;
 pub mod write_race;
 
 use std::time::Duration;

@@ -7,6 +7,8 @@
 //! writeback before it can start another. The wake-up that belongs to the first file then
 //! reaches this waiter.
 //!
+//! Or the second file is truncated: the waiter then drops a page that the device still has to read.
+//!
 //! Between that wake-up and the waiter's look at the bit, the second file's writeback must not
 //! end after all. A third file's goes before it, and keeps the device's worker busy.
 
@@ -22,7 +24,7 @@ use crate::page::Pages;
 use crate::setup::Fs;
 use crate::sys::{self, PAGE};
 use crate::wakewatch::{Target, Wakewatch, Where};
-use crate::Limits;
+use crate::{Limits, Seen};
 
 /// By default.
 const ROUNDS: u32 = 30;
@@ -40,10 +42,13 @@ struct Driver {
     drain: File,
     /// The third file's.
     data: Vec<u8>,
+    /// Is the waiter a truncation?
+    truncate: bool,
 }
 
 impl Driver {
-    fn round(&self, n: u32) -> Result<()> {
+    /// Was a page dropped under writeback?
+    fn round(&self, n: u32) -> Result<bool> {
         let data = [n as u8; PAGE];
 
         // The second file must have to allocate its page.
@@ -68,7 +73,9 @@ impl Driver {
         sys::start_writeback(&self.second, 0, PAGE as u64)?;
         let got = self.pages.of_file(&self.second, 0)?;
         let again = self.pages.flags(got)?.writeback();
-        self.second.write_all_at(&data, 0)?;
+        if !self.truncate {
+            self.second.write_all_at(&data, 0)?;
+        }
         println!(
             "round {n}: page {:#x} written after {}, dropped; {:.1} ms later the second file has \
              {} page{}; waiting for its writeback",
@@ -78,12 +85,30 @@ impl Driver {
             if got == pfn { "this" } else { "another" },
             if again { ", under writeback" } else { "" },
         );
-        self.second.sync_data()?;
-        Ok(())
+        if !self.truncate {
+            self.second.sync_data()?;
+            return Ok(false);
+        }
+        self.second.set_len(0)?;
+        let dropped = self.pages.flags(got)?.writeback();
+        println!(
+            "round {n}: page {:#x} truncated{}",
+            got.0,
+            if dropped {
+                ", and still under writeback"
+            } else {
+                ""
+            }
+        );
+        // Written blocks again.
+        self.second.write_all_at(&data, 0)?;
+        self.second.sync_all()?;
+        Ok(dropped)
     }
 }
 
-pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64) -> Result<()> {
+/// Fails if a page was dropped under writeback.
+pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64, truncate: bool) -> Result<()> {
     let fs = Fs::at(dir)?;
     fs.split_cpus()?;
     let driver = Driver {
@@ -93,6 +118,7 @@ pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64) -> Result<()> {
         third: fs.create("third")?,
         drain: fs.create("drain")?,
         data: vec![3; THIRD],
+        truncate,
     };
 
     // Written blocks: ends of writeback for new ones are put off to another context, and the
@@ -114,7 +140,9 @@ pub fn run(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64) -> Result<()> {
     let mut rounds = 0;
     while limits.allow(rounds, ROUNDS, start) {
         rounds += 1;
-        driver.round(rounds)?;
+        if driver.round(rounds)? {
+            return Err(Seen("a page was dropped under writeback").into());
+        }
     }
     println!(
         "survived {rounds} rounds in {:.1} s",
