@@ -12,6 +12,9 @@ DURATION ?= 30
 CYCLES ?= 2000
 # With checks compiled in, for `make soak` and `make lifecycle`: debug, faults, kcsan.
 export CONFIG_VARIANT
+# Which proposals `make matrix` measures; FRESH=1: also those that were measured before.
+export ONLY
+export FRESH
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
 S := scripts
@@ -19,7 +22,7 @@ S := scripts
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check bench soak lifecycle kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak lifecycle matrix kernel module shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
@@ -29,7 +32,7 @@ repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE
 	@$(S)/lab.sh repro; status=$$?; $(S)/cache.sh; exit $$status
 
 test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE]
-	@KERNELS="stock broken fixed warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test
+	@KERNELS="stock broken fixed get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test
 
 bench: setup ## what wakewatch costs, beside a C module and bpftrace
 	@$(S)/bench.sh
@@ -39,6 +42,9 @@ soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIAN
 
 lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'
+
+matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY FRESH=1 LINUX=TREE]
+	@$(S)/matrix.sh
 
 check: setup ## only what needs no guest: style, lints, patches, host tests
 	@$(S)/check.sh

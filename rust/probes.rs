@@ -423,7 +423,10 @@ impl Shared {
     #[cold]
     #[inline(never)]
     fn delay_wake(&self, page: Page, flag: u32) {
-        if let Some(us) = self.amplify.wanted(Place::BeforeWake, delay_bit(flag), page) {
+        if let Some(us) = self
+            .amplify
+            .wanted(Place::BeforeWake, delay_bit(flag), page)
+        {
             self.amplify.delay(page, us);
         }
     }
@@ -561,10 +564,10 @@ impl return_probe::Handler for AfterWake {
         let folio = unsafe { bindings::ww_key_folio(regs.arg2() as *const c_void, &mut flag) };
         // SAFETY: The function was called with it as a folio, owned or not.
         let folio = unsafe { Page::from_addr(folio as usize) };
-        let us =
-            self.shared
-                .amplify
-                .wanted(Place::AfterWake, delay_bit(flag as u32), folio)?;
+        let us = self
+            .shared
+            .amplify
+            .wanted(Place::AfterWake, delay_bit(flag as u32), folio)?;
         Some(Held { folio, us })
     }
 

@@ -142,9 +142,7 @@ impl Spec {
         let place = place.ok_or(ParseError::NoPlace)?;
         // Nothing but writeback ends in `__folio_end_writeback()`.
         let bit = match (place, bit) {
-            (Place::BeforeClear | Place::AfterClear, None | Some(Bit::Writeback)) => {
-                Bit::Writeback
-            }
+            (Place::BeforeClear | Place::AfterClear, None | Some(Bit::Writeback)) => Bit::Writeback,
             (Place::BeforeClear | Place::AfterClear, Some(_)) => return Err(ParseError::BitThere),
             (Place::BeforeWake | Place::AfterWake, bit) => bit.unwrap_or(Bit::Any),
         };

@@ -13,6 +13,7 @@ mod env;
 mod guest;
 mod ktap;
 mod kvm;
+mod matrix;
 mod mutants;
 mod outcome;
 mod repro;
@@ -78,6 +79,18 @@ enum Verb {
         #[arg(long, default_value_t = 2000)]
         cycles: u64,
     },
+    /// The same races on the kernel of every proposal, in one table
+    Matrix {
+        /// Kernels of the table, built
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+        /// One that could not be built
+        #[arg(long, value_name = "KEY")]
+        failed: Vec<String>,
+        /// Measure again what was measured before
+        #[arg(long)]
+        fresh: bool,
+    },
     /// Show that reproduction is certain
     Certainty {
         /// Boots of each scenario
@@ -141,6 +154,11 @@ fn run() -> Result<bool> {
         Verb::Bench { pairs, only } => bench::verb(&lab, pairs, only.as_deref()),
         Verb::Soak { minutes, memory } => soak::verb(&lab, minutes, memory),
         Verb::Lifecycle { cycles } => soak::lifecycle(&lab, cycles),
+        Verb::Matrix {
+            keys,
+            failed,
+            fresh,
+        } => matrix::verb(&lab, &keys, &failed, fresh),
         Verb::Certainty { boots } => certainty::verb(&lab, boots),
     }
 }

@@ -6,6 +6,7 @@ use crate::env::{Lab, Needs};
 use crate::guest::{self, Boot, Guest, Record};
 use crate::ktap::{self, Counts, Status, Test};
 use crate::kvm::{self, Accel};
+use crate::matrix;
 use crate::mutants;
 use crate::outcome::Outcome;
 use crate::repro;
@@ -39,6 +40,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("assertion", assertion),
     ("soak", soak::suite),
     ("mutants", mutants::suite),
+    ("matrix", matrix::suite),
 ];
 
 #[derive(Serialize)]

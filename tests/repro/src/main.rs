@@ -399,8 +399,8 @@ fn supervise(cli: &Cli) -> Result<u8> {
         cli.scenario,
         Scenario::Order0 { .. } | Scenario::Own { .. } | Scenario::Later { .. }
     )
-        // Of this process: a driver killed by the kernel would not end while a second thread runs.
-        .then(|| Awake::new(setup::DRIVER_CPU));
+    // Of this process: a driver killed by the kernel would not end while a second thread runs.
+    .then(|| Awake::new(setup::DRIVER_CPU));
     let mut child = Command::new(env::current_exe()?)
         .args(env::args_os().skip(1))
         .env(DRIVER_ENV, "1")

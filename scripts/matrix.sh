@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: [ONLY=KEY,KEY...] [FRESH=1] matrix.sh
+#
+# Builds the kernel of each proposal and has the lab run the same races on all of them. A series that
+# does not apply is named, with its hunk, and the others go on; the exit status tells. Without ONLY
+# all of patches/6.12, and the kernel as it ships.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+if [[ -n ${ONLY:-} ]]; then
+	read -r -a keys <<<"${ONLY//,/ }"
+else
+	mapfile -t keys < <(
+		echo stock
+		echo broken
+		find "$WW_ROOT/patches/6.12" -mindepth 2 -name series -printf '%h\n' | sed 's,.*/,,' | grep -vx -e regress -e fix | sort
+	)
+fi
+((${#keys[@]})) || die "ONLY=$ONLY names no proposal"
+for key in "${keys[@]}"; do
+	[[ $key =~ ^[a-z0-9-]+$ ]] || die "ONLY=$ONLY: proposals are named by their directories in patches/6.12, with commas between them"
+	case $key in
+	stock | broken) ;;
+	*) [[ -f $WW_ROOT/patches/6.12/$key/series ]] || die "ONLY: no proposal $key in patches/6.12" ;;
+	esac
+done
+
+built=()
+args=()
+for key in "${keys[@]}"; do
+	if "$WW_ROOT/scripts/kernel.sh" "$key" >/dev/null; then
+		built+=("$key")
+		args+=("$key")
+	else
+		echo "matrix: $key can't be built; going on with the rest" >&2
+		args+=(--failed "$key")
+	fi
+done
+((${#built[@]})) || die "none of the kernels could be built"
+[[ -z ${FRESH:-} ]] || args+=(--fresh)
+KERNELS="${built[*]}" "$WW_ROOT/scripts/lab.sh" matrix "${args[@]}"
