@@ -315,7 +315,7 @@ fn cell(guest: &Guest, race: &str) -> Option<Cell> {
         (_, Some(splat)) => (Mark::Lost, splat.summary()),
         (Some(test), None) => match test.status {
             Status::Pass => (Mark::Holds, "survived".to_string()),
-            _ => failed(test),
+            _ => failed(race, test),
         },
         (None, None) => (
             Mark::Unknown,
@@ -348,7 +348,7 @@ fn cell(guest: &Guest, race: &str) -> Option<Cell> {
 }
 
 /// A script that failed: `ww-repro` has seen what it looks for, or could not look.
-fn failed(test: &Test) -> (Mark, String) {
+fn failed(race: &str, test: &Test) -> (Mark, String) {
     let leaf = test
         .children
         .iter()
@@ -356,7 +356,9 @@ fn failed(test: &Test) -> (Mark, String) {
         .unwrap_or(test);
     // EXIT_SEEN of tests/repro/src/main.rs, as race.sh words it.
     if leaf.name.ends_with("ww-repro ended with status 6") {
-        (Mark::Lost, leaf.name.clone())
+        let what = RACES.iter().find(|(name, _)| *name == race);
+        let what = what.map_or("", |(_, what)| *what);
+        (Mark::Lost, format!("seen by ww-repro: {what}"))
     } else {
         (Mark::Unknown, leaf.name.clone())
     }
