@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The waiter that is woken too early is a truncation: it drops a page that the device has yet to
-# read. First the page of another file, as in order0.sh, then the waiter's own, as in own.sh. This
-# script passes if no page was dropped under writeback.
+# read. First the page of another file, as in order0.sh, then the waiter's own, as in own.sh, and its own
+# under the next writeback, as in later.sh. This script passes if no page was dropped under writeback.
 #
 # kernel: any
 # memory: 1G
@@ -13,9 +13,10 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/race.sh"
 
-plan 2
+plan 3
 setup_loop
 load_wakewatch
 race "truncated, after reuse" order0 "$WW_MNT" --truncate --rounds 5 "$@"
 race "truncated, by its own writeback" own "$WW_MNT" --truncate "$@"
+race "truncated, by the writeback before" later "$WW_MNT" --truncate "$@"
 finish

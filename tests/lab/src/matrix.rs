@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The proposals, side by side: each kernel runs the same races with wakewatch loaded, and one table
-//! says which it loses.
+//! says which it loses, beside what the exhaustive model (tests/host/model) says of it.
 //!
 //! A race that kills its guest costs a boot; those that have not had their turn then go on in the
 //! next one. What was measured is kept under everything that went in, so a run that was
@@ -137,6 +137,9 @@ pub struct Cell {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub key: String,
+    /// Races that the model loses, with the shortest way there.
+    #[serde(default)]
+    pub model: BTreeMap<String, Vec<String>>,
     pub about: String,
     pub cells: BTreeMap<String, Cell>,
     /// Why there is nothing: it does not apply, or does not build.
@@ -168,6 +171,7 @@ pub fn verb(lab: &Lab, keys: &[String], failed: &[String], fresh: bool) -> Resul
         if failed.iter().any(|failed| failed == key) {
             rows.push(Row {
                 key: key.to_string(),
+                model: BTreeMap::new(),
                 about: about.to_string(),
                 cells: BTreeMap::new(),
                 error: Some("does not apply or does not build, see above".to_string()),
@@ -198,6 +202,9 @@ pub fn verb(lab: &Lab, keys: &[String], failed: &[String], fresh: bool) -> Resul
             rows.push(row);
         }
     }
+    for row in &mut rows {
+        row.model = modelled(&row.key);
+    }
     let text = text(&rows);
     println!("\n{text}");
     fs::write(run_dir.join("matrix.md"), &text)?;
@@ -213,6 +220,17 @@ pub fn verb(lab: &Lab, keys: &[String], failed: &[String], fresh: bool) -> Resul
     println!("{}", json.display());
     let known = |row: &Row| row.cells.values().all(|cell| cell.mark != Mark::Unknown);
     Ok(failed.is_empty() && rows.iter().all(known))
+}
+
+/// What the model loses, of a mapping in the page cache, as that of the races is.
+fn modelled(key: &str) -> BTreeMap<String, Vec<String>> {
+    let proposals = wakewatch_model::proposals();
+    let proposal = proposals.iter().find(|proposal| proposal.key == key);
+    let found = proposal.map(|proposal| wakewatch_model::check(proposal, true));
+    let lost = found.map(|found| found.lost).unwrap_or_default();
+    lost.into_iter()
+        .map(|(race, steps)| (race.to_string(), steps))
+        .collect()
 }
 
 fn about(key: &str) -> Result<&'static str> {
@@ -255,6 +273,7 @@ fn measure(lab: &Lab, key: &str, run: &mut dyn FnMut(&Boot) -> Result<Guest>) ->
     println!("{key}: {}", about(key)?);
     let mut row = Row {
         key: key.to_string(),
+        model: BTreeMap::new(),
         about: about(key)?.to_string(),
         cells: BTreeMap::new(),
         error: None,
@@ -375,8 +394,16 @@ fn text(rows: &[Row]) -> String {
     for row in rows {
         let mut cells = vec![row.key.clone()];
         for (race, _) in RACES {
-            let sign = row.cells.get(*race).map_or("-", |cell| cell.mark.sign());
-            cells.push(sign.to_string());
+            let measured = row.cells.get(*race).map_or("-", |cell| cell.mark.sign());
+            let model = match row.model.contains_key(*race) {
+                true => Mark::Lost.sign(),
+                false => Mark::Holds.sign(),
+            };
+            cells.push(if measured == model {
+                measured.to_string()
+            } else {
+                format!("{measured} / {model}")
+            });
         }
         let mut said: BTreeMap<&str, u64> = BTreeMap::new();
         for cell in row.cells.values() {
@@ -391,7 +418,8 @@ fn text(rows: &[Row]) -> String {
         });
         table.add_row(cells);
     }
-    let mut out = format!("{table}\n\n");
+    let mut out =
+        format!("{table}\n\nMeasured; after a stroke the model, where it says otherwise.\n\n");
     for (race, what) in RACES {
         out.push_str(&format!("- `{race}`: {what}\n"));
     }
@@ -405,6 +433,12 @@ fn text(rows: &[Row]) -> String {
             if let Some(cell) = row.cells.get(*race).filter(|cell| cell.mark != Mark::Holds) {
                 let sign = cell.mark.sign();
                 out.push_str(&format!("  - {race} {sign}: {}\n", cell.evidence));
+            }
+            for (n, step) in row.model.get(*race).into_iter().flatten().enumerate() {
+                if n == 0 {
+                    out.push_str(&format!("  - {race}, the shortest way of the model:\n"));
+                }
+                out.push_str(&format!("    {}. {step}\n", n + 1));
             }
         }
     }
@@ -432,7 +466,7 @@ const EXPECTED: &[(&str, &[(&str, Mark)])] = &[
             ("own", Mark::Holds),
             ("later", Mark::Lost),
             ("waits", Mark::Holds),
-            ("dma", Mark::Holds),
+            ("dma", Mark::Lost),
         ],
     ),
 ];

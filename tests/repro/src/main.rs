@@ -157,6 +157,9 @@ enum Scenario {
         /// How long the window is held open
         #[arg(long, default_value_t = 100_000)]
         us: u64,
+        /// The waiter is a truncation, not fdatasync()
+        #[arg(long)]
+        truncate: bool,
     },
     /// Waits for writeback, again and again: is a wake-up lost?
     Waits {
@@ -277,6 +280,13 @@ fn drive(cli: &Cli) -> Result<()> {
     use Scenario::*;
 
     let ww = || setup::wakewatch(&cli.debugfs);
+    let by = |truncate| {
+        if truncate {
+            scenario::same_page::By::Truncation
+        } else {
+            scenario::same_page::By::Sync
+        }
+    };
     match &cli.scenario {
         Sync { dir } => scenario::sync::run(dir),
         Order0 {
@@ -290,15 +300,13 @@ fn drive(cli: &Cli) -> Result<()> {
             limits,
             us,
             truncate,
-        } => {
-            let by = if *truncate {
-                scenario::same_page::By::Truncation
-            } else {
-                scenario::same_page::By::Sync
-            };
-            scenario::same_page::own(&ww()?, dir, limits, *us, by)
-        }
-        Later { dir, limits, us } => scenario::same_page::later(&ww()?, dir, limits, *us),
+        } => scenario::same_page::own(&ww()?, dir, limits, *us, by(*truncate)),
+        Later {
+            dir,
+            limits,
+            us,
+            truncate,
+        } => scenario::same_page::later(&ww()?, dir, limits, *us, by(*truncate)),
         Waits { dir, rounds } => scenario::waits::run(&ww()?, dir, *rounds),
         Tail {
             dir,

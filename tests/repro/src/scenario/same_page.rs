@@ -9,7 +9,7 @@
 //!   has been started. Its waiter is woken for the one before.
 //!
 //! The waiter is fdatasync() of a page that has been made dirty again, which ext4 has a `BUG_ON()`
-//! for; or, for *own*, a truncation, which drops the page while the device reads it.
+//! for; or a truncation, which drops the page while the device reads it.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -32,7 +32,7 @@ const ROUNDS: u32 = 5;
 /// Bytes that are written before the page's second writeback.
 const AHEAD: usize = 2 << 20;
 
-/// Who waits for the page's own writeback.
+/// Who waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum By {
     Sync,
@@ -123,14 +123,14 @@ impl Driver {
         Ok(early)
     }
 
-    fn later(&self, n: u32, ww: &Wakewatch, us: u64) -> Result<()> {
+    fn later(&self, n: u32, ww: &Wakewatch, us: u64, by: By) -> Result<bool> {
         let file = &self.file;
         let data = [n as u8; PAGE];
         self.ahead.write_all_at(&self.data, 0)?;
         file.write_all_at(&data, 0)?;
         let before = ww.delays()?;
         let amplify = ww.amplify(Where::AfterClear, us, &self.target()?)?;
-        thread::scope(|scope| {
+        let early = thread::scope(|scope| {
             let hold = Hold::cpu(scope, setup::HELD_CPU)?;
             sys::start_writeback(file, 0, PAGE as u64)?;
             // Without a waiter some kernels don't wake at all. This one waits for the first writeback,
@@ -148,18 +148,25 @@ impl Driver {
             sys::start_writeback(file, 0, PAGE as u64)?;
             let pfn = self.pages.of_file(file, 0)?;
             let again = self.pages.flags(pfn)?.writeback();
-            file.write_all_at(&data, 0)?;
+            if by == By::Sync {
+                file.write_all_at(&data, 0)?;
+            }
             println!(
                 "round {n}: page {:#x} written, and {} into the window {}; waiting for its writeback",
                 pfn.0,
                 ms(start.elapsed()),
                 if again { "under writeback again" } else { "not written again" },
             );
-            file.sync_data()?;
-            first.join()
+            match by {
+                By::Sync => file.sync_data()?,
+                By::Truncation => file.set_len(0)?,
+            }
+            let early = by == By::Truncation && self.pages.flags(pfn)?.writeback();
+            first.join()?;
+            anyhow::Ok(early)
         })?;
         drop(amplify);
-        Ok(())
+        Ok(early)
     }
 }
 
@@ -179,13 +186,16 @@ pub fn own(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64, by: By) -> Resu
     Ok(())
 }
 
-pub fn later(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64) -> Result<()> {
+/// Fails if a truncation dropped the page under writeback.
+pub fn later(ww: &Wakewatch, dir: &Path, limits: &Limits, us: u64, by: By) -> Result<()> {
     let driver = Driver::new(dir)?;
     let start = Instant::now();
     let mut rounds = 0;
     while limits.allow(rounds, ROUNDS, start) {
         rounds += 1;
-        driver.later(rounds, ww, us)?;
+        if driver.later(rounds, ww, us, by)? {
+            return Err(crate::Seen("a page was dropped under writeback").into());
+        }
     }
     println!("survived {rounds} rounds");
     Ok(())

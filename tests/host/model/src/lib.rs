@@ -1,0 +1,689 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The end of writeback of one page, against everybody who may do something to that page meanwhile.
+//!
+//! One step is one access to what is shared, and the steps of all are interleaved in every way. A
+//! proposal is a program for the end of writeback, a kind of waiter, and whether PG_writeback has a
+//! reference; all else is the same for all.
+//!
+//! Assumed: sequential consistency. Within these bounds it is exhaustive: one end of writeback, in
+//! the order of mm/filemap.c and mm/page-writeback.c (6.12, and patches/6.12); one waiter for it, who has the
+//! folio locked and a reference, and truncates or unlocks; one truncation that needs not wait; the page free,
+//! a tail, or another order-0 page; one second writeback, of that or of the same folio, with one waiter
+//! who has it locked, and its end as one step. PG_waiters is stale at first, or not; the mapping is one
+//! whose i_pages lock the end of writeback takes, or not (the swap cache). Not modelled: waiters for
+//! PG_locked, exclusive waiters, frozen refcounts, several folios in a queue, killed waiters, statistics.
+
+use stateright::{Checker, Model, Property};
+use std::collections::BTreeMap;
+
+/// A step of `folio_end_writeback()`, in the words of 6.12.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// folio_get()
+    Get,
+    /// folio_test_clear_writeback()
+    Clear,
+    /// folio_xor_flags_has_waiters(): the clear, and PG_waiters of that moment
+    Xor,
+    /// folio_test_waiters()
+    Test,
+    /// folio_test_waiters(), and folio_get() if so
+    TestGet,
+    /// xa_lock_irqsave(&mapping->i_pages)
+    LockPages,
+    UnlockPages,
+    /// folio_wake_bit(), if PG_waiters was seen: takes the queue's lock
+    LockIfSeen,
+    /// folio_wake_bit(), always
+    Lock,
+    /// try_cmpxchg() while PG_waiters is not set: clears and is done; else goes on
+    Cmpxchg,
+    /// __wake_up_locked_key(): one waiter a step
+    Wake,
+    /// folio_clear_waiters()
+    ClearWaiters,
+    Unlock,
+    /// folio_put() of the reference taken here
+    PutHeld,
+    /// folio_put() of PG_writeback's
+    PutWriteback,
+}
+
+/// What differs from one proposal to the next.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    pub key: &'static str,
+    pub end: Vec<Op>,
+    /// Does folio_wait_writeback() look again?
+    pub loops: bool,
+    pub writeback_has_reference: bool,
+}
+
+pub fn proposals() -> Vec<Proposal> {
+    use Op::*;
+    let wake = [LockIfSeen, Wake, ClearWaiters, Unlock];
+    let p = |key, end: &[&[Op]], loops| Proposal {
+        key,
+        end: end.concat(),
+        loops,
+        writeback_has_reference: key == "writeback-holds-ref",
+    };
+    vec![
+        p("broken", &[&[Clear, Test], &wake], false),
+        p(
+            "get-if-waiters",
+            &[&[LockPages, Clear, TestGet, UnlockPages], &wake, &[PutHeld]],
+            false,
+        ),
+        p(
+            "get-around",
+            &[&[Get, Clear, Test], &wake, &[PutHeld]],
+            false,
+        ),
+        p("wait-loop", &[&[Clear, Lock, Wake, Unlock]], true),
+        p("wait-loop-waiter", &[&[Clear, Test], &wake], true),
+        p("wait-loop-waker", &[&[Clear, Lock, Wake, Unlock]], false),
+        p(
+            "writeback-holds-ref",
+            &[&[Clear, Test], &wake, &[PutWriteback]],
+            false,
+        ),
+        p(
+            "clear-under-lock-sketch",
+            &[&[
+                LockPages,
+                Cmpxchg,
+                Lock,
+                Wake,
+                ClearWaiters,
+                Clear,
+                Unlock,
+                UnlockPages,
+            ]],
+            false,
+        ),
+        p(
+            "clear-under-lock",
+            &[&[LockPages, Cmpxchg, Lock, Clear, Wake, Unlock, UnlockPages]],
+            false,
+        ),
+        // Assertions change nothing of it.
+        p(
+            "warn-zero-count-plain",
+            &[&[Get, Xor], &wake, &[PutHeld]],
+            true,
+        ),
+        p("warn-zero-count", &[&[Get, Xor], &wake, &[PutHeld]], true),
+        p(
+            "warn-unlocked-start",
+            &[&[Get, Xor], &wake, &[PutHeld]],
+            true,
+        ),
+        p("stock", &[&[Get, Xor], &wake, &[PutHeld]], true),
+        p("stock-no-ref", &[&[Xor], &wake], true),
+        p(
+            "lost-wake",
+            &[&[Get, Test, Clear], &wake, &[PutHeld]],
+            false,
+        ),
+    ]
+}
+
+/// Who takes a lock or sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Who {
+    /// The end of the first life's writeback.
+    End,
+    /// Waits for the first life's writeback, with the folio locked, and may truncate then.
+    A,
+    /// Waits for the second writeback: of the page's next life, or of the same folio.
+    B,
+}
+
+/// folio_wait_writeback().
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    NotYet,
+    Test,
+    TakeLock,
+    SetWaiters,
+    TestAgain,
+    Sleep,
+    Returned,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Life {
+    First,
+    Free,
+    Order0,
+    Tail,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub writeback: bool,
+    pub waiters: bool,
+    pub life: Life,
+    pub cached: bool,
+    /// Without those of the page cache.
+    pub refs: u8,
+    pub queue_lock: Option<Who>,
+    pub pages_lock: bool,
+    pub folio_lock: Option<Who>,
+    pub queue: Vec<Who>,
+    pub woken: Vec<Who>,
+    /// Of the end of writeback: the next step, what it saw, what it holds.
+    pub step: u8,
+    pub seen: bool,
+    pub held: bool,
+    pub a: Wait,
+    pub b: Wait,
+    /// The second writeback has begun, and is over.
+    pub second: bool,
+    pub second_over: bool,
+    pub faults: u8,
+}
+
+/// What can be lost. The first six are the races of tests/lab/src/matrix.rs; `stray` is any access to the
+/// flags of memory that is free or somebody else's.
+pub const FAULTS: [&str; 7] = ["order0", "tail", "own", "later", "waits", "dma", "stray"];
+const ORDER0: u8 = 1;
+const TAIL: u8 = 2;
+const OWN: u8 = 4;
+const LATER: u8 = 8;
+const DMA: u8 = 32;
+const STRAY: u8 = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    End(Op),
+    Locks,
+    Waits(Who),
+    Truncates(Who),
+    Unlocks(Who),
+    Drops,
+    BecomesTail,
+    BecomesOrder0,
+    WrittenAgain,
+    SecondEnds,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = |who: &Who| match who {
+            Who::B => "second waiter",
+            _ => "first waiter",
+        };
+        match self {
+            Self::End(op) => {
+                let what = match op {
+                    Op::Get => "folio_get()",
+                    Op::Clear => "folio_test_clear_writeback(): PG_writeback is clear",
+                    Op::Xor => "folio_xor_flags_has_waiters(): PG_writeback is clear",
+                    Op::Test => "folio_test_waiters()",
+                    Op::TestGet => "folio_test_waiters(), and folio_get() if they are",
+                    Op::LockPages => "xa_lock_irqsave(&mapping->i_pages)",
+                    Op::UnlockPages => "xa_unlock_irqrestore(&mapping->i_pages)",
+                    Op::LockIfSeen => "folio_wake_bit(), if PG_waiters was seen: the queue's lock",
+                    Op::Lock => "folio_wake_bit(): the queue's lock",
+                    Op::Cmpxchg => "try_cmpxchg() of the flags, unless PG_waiters is set",
+                    Op::Wake => "__wake_up_locked_key(): the next waiter, or the end of the queue",
+                    Op::ClearWaiters => "folio_clear_waiters()",
+                    Op::Unlock => "the queue's lock is dropped",
+                    Op::PutHeld | Op::PutWriteback => "folio_put()",
+                };
+                write!(f, "end of writeback: {what}")
+            }
+            Self::Locks => write!(f, "first waiter: folio_lock(), folio_wait_writeback()"),
+            Self::Waits(who) => write!(f, "{}: a step of folio_wait_writeback()", of(who)),
+            Self::Truncates(who) => write!(f, "{}: truncate_inode_folio(), folio_put()", of(who)),
+            Self::Unlocks(who) => write!(f, "{}: folio_unlock(), folio_put()", of(who)),
+            Self::Drops => write!(
+                f,
+                "another task: truncates the folio without having to wait"
+            ),
+            Self::BecomesTail => write!(f, "another task: the page is a tail of a huge page"),
+            Self::BecomesOrder0 => write!(
+                f,
+                "another task: the page is another file's, locked, and under writeback"
+            ),
+            Self::WrittenAgain => write!(
+                f,
+                "another task: the folio is locked, and under writeback again"
+            ),
+            Self::SecondEnds => write!(f, "the second writeback ends, and wakes"),
+        }
+    }
+}
+
+/// A proposal's machine.
+pub struct Machine {
+    proposal: Proposal,
+    /// Is the mapping one whose i_pages lock is taken at the end of writeback?
+    tags: bool,
+    /// The one fault that is looked for, or all of them.
+    only: Option<&'static str>,
+}
+
+/// What exhaustive search has found.
+pub struct Found {
+    pub states: usize,
+    /// For each of [`FAULTS`] that can happen, the shortest way there, a line a step.
+    pub lost: BTreeMap<&'static str, Vec<String>>,
+}
+
+/// Looks at every interleaving.
+pub fn check(proposal: &Proposal, tags: bool) -> Found {
+    let machine = |only| Machine {
+        proposal: proposal.clone(),
+        tags,
+        only,
+    };
+    // One thread: breadth first finds the shortest way.
+    let all = machine(None).checker().threads(1).spawn_bfs().join();
+    let mut lost = BTreeMap::new();
+    for fault in all.discoveries().into_keys() {
+        // Each again by itself: of what it finds more than once the checker keeps the last.
+        let search = machine(Some(fault)).checker().threads(1).spawn_bfs().join();
+        let Some(path) = search.discovery(fault) else {
+            continue;
+        };
+        let first = path.clone().into_states().into_iter().next();
+        let stale = first.is_some_and(|state| state.waiters);
+        let stale = stale.then(|| "PG_waiters is set, of a wait that is over".to_string());
+        let steps = path.into_actions();
+        let steps = steps.iter().map(|action| action.to_string());
+        lost.insert(fault, stale.into_iter().chain(steps).collect());
+    }
+    Found {
+        states: all.unique_state_count(),
+        lost,
+    }
+}
+
+impl Machine {
+    fn wait(&self, s: &mut State, who: Who) -> bool {
+        let pc = if who == Who::A { s.a } else { s.b };
+        let next = match pc {
+            Wait::Test => {
+                if s.writeback {
+                    Wait::TakeLock
+                } else {
+                    Wait::Returned
+                }
+            }
+            Wait::TakeLock if s.queue_lock.is_none() => {
+                s.queue_lock = Some(who);
+                Wait::SetWaiters
+            }
+            Wait::SetWaiters => {
+                s.waiters = true;
+                Wait::TestAgain
+            }
+            Wait::TestAgain => {
+                s.queue_lock = None;
+                if s.writeback {
+                    s.queue.push(who);
+                    Wait::Sleep
+                } else {
+                    Wait::Returned
+                }
+            }
+            Wait::Sleep if s.woken.contains(&who) => {
+                s.woken.retain(|w| *w != who);
+                if self.proposal.loops {
+                    Wait::Test
+                } else {
+                    Wait::Returned
+                }
+            }
+            _ => return false,
+        };
+        if next == Wait::Returned && s.writeback {
+            s.faults |= match (who, s.life) {
+                (Who::B, Life::Order0) => ORDER0,
+                (Who::B, _) => LATER,
+                _ => OWN,
+            };
+        }
+        if who == Who::A {
+            s.a = next;
+        } else {
+            s.b = next;
+        }
+        true
+    }
+
+    fn end(&self, s: &mut State, op: Op) -> bool {
+        let touch = |s: &mut State| match s.life {
+            Life::First => {}
+            Life::Tail => s.faults |= TAIL | STRAY,
+            _ => s.faults |= STRAY,
+        };
+        let pages = self.tags;
+        let skip = |s: &mut State, to: Op| {
+            let at = self.proposal.end.iter().position(|op| *op == to);
+            s.step = at.unwrap_or(self.proposal.end.len()) as u8;
+        };
+        match op {
+            Op::Get => {
+                touch(s);
+                s.refs += 1;
+                s.held = true;
+            }
+            Op::Clear => {
+                touch(s);
+                s.writeback = false;
+            }
+            Op::Xor => {
+                touch(s);
+                s.writeback = false;
+                s.seen = s.waiters;
+            }
+            Op::Test => {
+                touch(s);
+                s.seen = s.waiters;
+            }
+            Op::TestGet => {
+                touch(s);
+                s.seen = s.waiters;
+                if s.seen {
+                    s.refs += 1;
+                    s.held = true;
+                }
+            }
+            Op::LockPages => s.pages_lock = pages,
+            Op::UnlockPages => s.pages_lock = false,
+            Op::LockIfSeen if !s.seen => {
+                let put = self
+                    .proposal
+                    .end
+                    .iter()
+                    .find(|op| matches!(op, Op::PutHeld | Op::PutWriteback));
+                match put {
+                    Some(put) => skip(s, *put),
+                    None => s.step = self.proposal.end.len() as u8,
+                }
+                return true;
+            }
+            Op::LockIfSeen | Op::Lock => {
+                if s.queue_lock.is_some() {
+                    return false;
+                }
+                s.queue_lock = Some(Who::End);
+            }
+            Op::Cmpxchg => {
+                touch(s);
+                if !s.waiters {
+                    s.writeback = false;
+                    skip(s, Op::UnlockPages);
+                    return true;
+                }
+            }
+            Op::Wake => {
+                if !s.queue.is_empty() {
+                    let who = s.queue.remove(0);
+                    s.woken.push(who);
+                    return true;
+                }
+            }
+            Op::ClearWaiters => {
+                touch(s);
+                s.waiters = false;
+            }
+            Op::Unlock => s.queue_lock = None,
+            Op::PutHeld => {
+                if s.held {
+                    s.held = false;
+                    s.refs -= 1;
+                }
+            }
+            Op::PutWriteback => s.refs -= 1,
+        }
+        s.step += 1;
+        true
+    }
+}
+
+impl Model for Machine {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        // The checker begins with the last.
+        [true, false]
+            .into_iter()
+            .map(|stale| State {
+                writeback: true,
+                waiters: stale,
+                life: Life::First,
+                cached: true,
+                refs: u8::from(self.proposal.writeback_has_reference),
+                queue_lock: None,
+                pages_lock: false,
+                folio_lock: None,
+                queue: Vec::new(),
+                woken: Vec::new(),
+                step: 0,
+                seen: false,
+                held: false,
+                a: Wait::NotYet,
+                b: Wait::NotYet,
+                second: false,
+                second_over: false,
+                faults: 0,
+            })
+            .collect()
+    }
+
+    fn actions(&self, s: &State, actions: &mut Vec<Action>) {
+        let mut candidates = vec![
+            Action::Locks,
+            Action::Waits(Who::A),
+            Action::Waits(Who::B),
+            Action::Truncates(Who::A),
+            Action::Truncates(Who::B),
+            Action::Unlocks(Who::A),
+            Action::Unlocks(Who::B),
+            Action::Drops,
+            Action::BecomesTail,
+            Action::BecomesOrder0,
+            Action::WrittenAgain,
+            Action::SecondEnds,
+        ];
+        if let Some(op) = self.proposal.end.get(s.step as usize) {
+            candidates.push(Action::End(*op));
+        }
+        actions.extend(
+            candidates
+                .into_iter()
+                .filter(|a| self.next_state(s, *a).is_some()),
+        );
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        let s = &mut state;
+        let mine = s.life == Life::First;
+        let possible = match action {
+            Action::End(op) => self.end(s, op),
+            Action::Locks => {
+                let ok =
+                    s.a == Wait::NotYet && mine && s.cached && s.folio_lock.is_none() && !s.second;
+                s.a = Wait::Test;
+                s.folio_lock = Some(Who::A);
+                s.refs += 1;
+                ok
+            }
+            Action::Waits(who) => self.wait(s, who),
+            Action::Truncates(who) => {
+                let pc = if who == Who::A { s.a } else { s.b };
+                let ok = pc == Wait::Returned && !s.pages_lock && s.cached;
+                if ok {
+                    if s.writeback {
+                        s.faults |= DMA;
+                    }
+                    s.cached = false;
+                    s.folio_lock = None;
+                    s.refs -= 1;
+                    *(if who == Who::A { &mut s.a } else { &mut s.b }) = Wait::Gone;
+                }
+                ok
+            }
+            Action::Unlocks(who) => {
+                let pc = if who == Who::A { s.a } else { s.b };
+                let ok = pc == Wait::Returned;
+                if ok {
+                    s.folio_lock = None;
+                    s.refs -= 1;
+                    *(if who == Who::A { &mut s.a } else { &mut s.b }) = Wait::Gone;
+                }
+                ok
+            }
+            // Without having to wait.
+            Action::Drops => {
+                let ok = mine
+                    && !s.writeback
+                    && s.cached
+                    && s.folio_lock.is_none()
+                    && !s.pages_lock
+                    && !s.second;
+                s.cached = false;
+                ok
+            }
+            Action::BecomesTail => {
+                let ok = s.life == Life::Free && !s.second;
+                s.life = Life::Tail;
+                ok
+            }
+            Action::BecomesOrder0 => {
+                let ok = s.life == Life::Free && !s.second;
+                s.life = Life::Order0;
+                s.cached = true;
+                s.writeback = true;
+                s.waiters = false;
+                s.second = true;
+                s.b = Wait::Test;
+                s.folio_lock = Some(Who::B);
+                s.refs += 1;
+                ok
+            }
+            Action::WrittenAgain => {
+                let ok = mine
+                    && s.cached
+                    && !s.writeback
+                    && s.folio_lock.is_none()
+                    && !s.pages_lock
+                    && !s.second;
+                s.writeback = true;
+                s.second = true;
+                s.b = Wait::Test;
+                s.folio_lock = Some(Who::B);
+                s.refs += 1;
+                ok
+            }
+            Action::SecondEnds => {
+                let ok = s.second && !s.second_over && s.queue_lock.is_none() && !s.pages_lock;
+                s.second_over = true;
+                s.writeback = false;
+                let queue = std::mem::take(&mut s.queue);
+                s.woken.extend(queue);
+                ok
+            }
+        };
+        if !possible {
+            return None;
+        }
+        if s.life == Life::First && !s.cached && s.refs == 0 {
+            // free_pages_prepare() clears the flags.
+            s.life = Life::Free;
+            s.waiters = false;
+            if s.writeback {
+                s.faults |= DMA;
+            }
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = vec![
+            Property::always("order0", |_, s: &State| s.faults & ORDER0 == 0),
+            Property::always("tail", |_, s: &State| s.faults & TAIL == 0),
+            Property::always("own", |_, s: &State| s.faults & OWN == 0),
+            Property::always("later", |_, s: &State| s.faults & LATER == 0),
+            Property::always("waits", |m: &Self, s: &State| {
+                let mut actions = Vec::new();
+                m.actions(s, &mut actions);
+                !actions.is_empty() || (s.a != Wait::Sleep && s.b != Wait::Sleep)
+            }),
+            Property::always("dma", |_, s: &State| s.faults & DMA == 0),
+            Property::always("stray", |_, s: &State| s.faults & STRAY == 0),
+        ];
+        all.retain(|property| self.only.is_none_or(|only| only == property.name));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(key: &str, tags: bool) -> String {
+        let all = proposals();
+        let proposal = all.iter().find(|proposal| proposal.key == key).unwrap();
+        let found = check(proposal, tags);
+        let lost: Vec<&str> = FAULTS
+            .into_iter()
+            .filter(|f| found.lost.contains_key(f))
+            .collect();
+        lost.join(" ")
+    }
+
+    /// Every cell, with a page cache's mapping.
+    #[test]
+    fn page_cache() {
+        for (key, want) in [
+            ("broken", "order0 tail later dma stray"),
+            ("get-if-waiters", "later dma"),
+            ("get-around", "later dma"),
+            ("wait-loop", ""),
+            ("wait-loop-waiter", "tail stray"),
+            ("wait-loop-waker", "order0 later dma"),
+            ("writeback-holds-ref", "later dma"),
+            ("clear-under-lock-sketch", "own"),
+            ("clear-under-lock", ""),
+            ("warn-zero-count-plain", ""),
+            ("warn-zero-count", ""),
+            ("warn-unlocked-start", ""),
+            ("stock", ""),
+            ("stock-no-ref", "tail stray"),
+            ("lost-wake", "later waits dma"),
+        ] {
+            assert_eq!(lost(key, true), want, "{key}");
+        }
+        assert_eq!(proposals().len(), 15, "none is left out");
+    }
+
+    /// Where no i_pages lock is taken, as in the swap cache, these lose more.
+    #[test]
+    fn swap_cache() {
+        assert_eq!(lost("get-if-waiters", false), "order0 tail later dma stray");
+        assert_eq!(lost("clear-under-lock-sketch", false), "tail own dma stray");
+        assert_eq!(lost("clear-under-lock", false), "");
+    }
+
+    #[test]
+    fn the_bug_as_a_story() {
+        let found = check(&proposals()[0], true);
+        let want = [
+            "end of writeback: folio_test_clear_writeback(): PG_writeback is clear",
+            "another task: truncates the folio without having to wait",
+            "another task: the page is a tail of a huge page",
+            "end of writeback: folio_test_waiters()",
+        ];
+        assert_eq!(found.lost["tail"], want);
+    }
+}
