@@ -13,7 +13,7 @@ CYCLES ?= 2000
 # With checks compiled in, for `make soak` and `make lifecycle`: debug, faults, kcsan.
 export CONFIG_VARIANT
 # Which proposals `make matrix` measures; FRESH=1: also those that were measured before.
-export ONLY
+export ONLY PART
 export FRESH
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
@@ -43,7 +43,7 @@ soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIAN
 lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'
 
-matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY FRESH=1 LINUX=TREE]
+matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|price FRESH=1 LINUX=TREE]
 	@$(S)/matrix.sh
 
 check: setup ## only what needs no guest: style, lints, patches, host tests

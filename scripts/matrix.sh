@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [ONLY=KEY,KEY...] [FRESH=1] matrix.sh
+# Usage: [ONLY=KEY,KEY...] [PART=races|price] [FRESH=1] matrix.sh
 #
-# Builds the kernel of each proposal and has the lab run the same races on all of them. A series that
-# does not apply is named, with its hunk, and the others go on; the exit status tells. Without ONLY
-# all of patches/6.12, and the kernel as it ships.
+# Builds the kernel of each proposal, and has the lab run the same races on all of them and count what
+# each costs. A series that does not apply is named, with its hunk, and the others go on; the exit status
+# tells. Without ONLY all of patches/6.12, and the kernel as it ships.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -28,10 +28,19 @@ for key in "${keys[@]}"; do
 	esac
 done
 
+case ${PART:-} in
+'' | races | price) ;;
+*) die "PART=$PART: there are races and price" ;;
+esac
+
 built=()
 args=()
 for key in "${keys[@]}"; do
-	if "$WW_ROOT/scripts/kernel.sh" "$key" >/dev/null; then
+	if kernel=$("$WW_ROOT/scripts/kernel.sh" "$key"); then
+		if [[ ${PART:-} != races ]]; then
+			bench=$("$WW_ROOT/scripts/bench.sh" --modules "$kernel/kdir")
+			export "WW_BENCH_${key//-/_}=$bench" # names of variables have no dashes
+		fi
 		built+=("$key")
 		args+=("$key")
 	else
@@ -41,4 +50,5 @@ for key in "${keys[@]}"; do
 done
 ((${#built[@]})) || die "none of the kernels could be built"
 [[ -z ${FRESH:-} ]] || args+=(--fresh)
+[[ -z ${PART:-} ]] || args+=(--part "$PART")
 KERNELS="${built[*]}" "$WW_ROOT/scripts/lab.sh" matrix "${args[@]}"

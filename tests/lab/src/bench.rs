@@ -14,13 +14,13 @@ use crate::kvm::{self, Accel};
 use crate::outcome::Outcome;
 use anyhow::{bail, Context, Result};
 use comfy_table::{presets::ASCII_MARKDOWN, CellAlignment, Table};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 
 /// One CPU, whose time stamp counter counts instructions; while the guest sleeps the clock
 /// jumps ahead instead of waiting for the host's.
-const COUNTING: [&str; 4] = ["--cpus", "1", "--qemu-opts", "-icount shift=0,sleep=off"];
+pub const COUNTING: [&str; 4] = ["--cpus", "1", "--qemu-opts", "-icount shift=0,sleep=off"];
 /// The two rounds of bench-count.sh.
 const ROUNDS: usize = 2;
 /// A page of the guest's.
@@ -51,6 +51,14 @@ impl With {
     }
 }
 
+const EVERYTHING: [With; 5] = [
+    With::Nothing,
+    With::Hooks,
+    With::Wakewatch,
+    With::C,
+    With::Bpftrace,
+];
+
 /// The cases of ww_driver.c that are events, and how they are called here.
 const EVENTS: &[(&str, &str)] = &[
     ("start_writeback", "writeback starts"),
@@ -68,11 +76,11 @@ const EVENTS: &[(&str, &str)] = &[
 ];
 
 /// What a line of the driver has: the sorted values at these places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct Spread {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
     min: u64,
     p10: u64,
-    median: u64,
+    pub median: u64,
     p90: u64,
     max: u64,
     calls: u64,
@@ -192,7 +200,7 @@ pub fn verb(lab: &Lab, pairs: usize, only: Option<&str>) -> Result<bool> {
         boot.machine = COUNTING.map(str::to_string).to_vec();
         boot.env.push(("WW_BENCH".to_string(), bench.clone()));
         let guest = run(lab, Accel::Tcg, &run_dir, &boot)?;
-        let (cases, seen) = parse_counts(guest.console.results())?;
+        let (cases, seen) = parse_counts(guest.console.results(), &EVERYTHING)?;
         all.kernel = guest.result.release.clone().unwrap_or_default();
         all.calibration = Some(calibration(&cases)?);
         for (name, what) in EVENTS {
@@ -272,7 +280,8 @@ fn say(text: &mut String, line: &str) {
 }
 
 /// `# count WITH ROUND CASE min=.. ...` and `# seen WITH ROUND NAME=VALUE`.
-fn parse_counts<'a>(lines: impl Iterator<Item = &'a str>) -> Result<(Cases, Seen)> {
+/// All of `whole` must have been measured in every round.
+fn parse_counts<'a>(lines: impl Iterator<Item = &'a str>, whole: &[With]) -> Result<(Cases, Seen)> {
     let mut cases = Cases::new();
     let mut seen = Seen::new();
     for line in lines {
@@ -312,20 +321,25 @@ fn parse_counts<'a>(lines: impl Iterator<Item = &'a str>) -> Result<(Cases, Seen
         }
     }
     for (name, by_with) in &cases {
-        for with in [
-            With::Nothing,
-            With::Hooks,
-            With::Wakewatch,
-            With::C,
-            With::Bpftrace,
-        ] {
-            let rounds = by_with.get(&with).map_or(0, Vec::len);
+        for with in whole {
+            let rounds = by_with.get(with).map_or(0, Vec::len);
             if rounds != ROUNDS {
                 bail!("{name} was measured {rounds} times with {with:?}, not {ROUNDS} times");
             }
         }
     }
     Ok((cases, seen))
+}
+
+/// What a guest with nothing hooked (price.sh) has to say: each case, a spread for each round. An
+/// error, if instructions were not what it counted.
+pub fn unhooked<'a>(lines: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, Vec<Spread>>> {
+    let (cases, _) = parse_counts(lines, &[With::Nothing])?;
+    calibration(&cases)?;
+    Ok(cases
+        .into_iter()
+        .filter_map(|(name, mut spreads)| Some((name, spreads.remove(&With::Nothing)?)))
+        .collect())
 }
 
 fn parse_spread(words: &[&str]) -> Result<Spread> {
@@ -435,7 +449,7 @@ fn event(cases: &Cases, name: &str, what: &str, parts: u64) -> Result<Event> {
 }
 
 /// Once if both rounds agree, else both.
-fn rounds_text<T: PartialEq + std::fmt::Display>(rounds: &[T]) -> String {
+pub fn rounds_text<T: PartialEq + std::fmt::Display>(rounds: &[T]) -> String {
     match rounds {
         [first, rest @ ..] if rest.iter().all(|other| other == first) => first.to_string(),
         _ => rounds
@@ -692,7 +706,7 @@ mod tests {
     }
 
     fn cases(all: &[Vec<String>]) -> Cases {
-        parse_counts(all.iter().flatten().map(String::as_str))
+        parse_counts(all.iter().flatten().map(String::as_str), &EVERYTHING)
             .unwrap()
             .0
     }
@@ -713,7 +727,7 @@ mod tests {
     fn a_missing_round_is_an_error() {
         let mut all = lines("free", [1, 2, 3, 4, 5]);
         all.pop();
-        assert!(parse_counts(all.iter().map(String::as_str)).is_err());
+        assert!(parse_counts(all.iter().map(String::as_str), &EVERYTHING).is_err());
     }
 
     #[test]

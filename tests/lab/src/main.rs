@@ -90,6 +90,9 @@ enum Verb {
         /// Measure again what was measured before
         #[arg(long)]
         fresh: bool,
+        /// Only this of it
+        #[arg(long, value_enum)]
+        part: Option<matrix::Part>,
     },
     /// Show that reproduction is certain
     Certainty {
@@ -158,7 +161,8 @@ fn run() -> Result<bool> {
             keys,
             failed,
             fresh,
-        } => matrix::verb(&lab, &keys, &failed, fresh),
+            part,
+        } => matrix::verb(&lab, &keys, &failed, fresh, part),
         Verb::Certainty { boots } => certainty::verb(&lab, boots),
     }
 }

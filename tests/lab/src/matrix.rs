@@ -6,7 +6,10 @@
 //! A race that kills its guest costs a boot; those that have not had their turn then go on in the
 //! next one. What was measured is kept under everything that went in, so a run that was
 //! interrupted goes on where it stopped.
+//!
+//! And what each costs: instructions of an end of writeback, counted as the bench does.
 
+use crate::bench::{self, Spread};
 use crate::console::chief_splat;
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
@@ -21,7 +24,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The kernels, in the order of the table, and what is special about each.
 const ROWS: &[(&str, &str)] = &[
@@ -100,6 +103,29 @@ pub const RACES: &[(&str, &str)] = &[
 /// The kernel that shows that a lost wake-up is seen.
 const CONTROL: &str = "lost-wake";
 
+/// The cases of ww_driver.c that have a price here, and how they are called. Of the write, 16 MB of it,
+/// one page.
+const PRICES: &[(&str, &str)] = &[
+    ("start_writeback", "start"),
+    ("end_writeback", "end"),
+    ("end_writeback_wake", "end, stale PG_waiters"),
+    ("end_writeback_waiter", "end, a task waits"),
+    ("write_16_mb", "page written"),
+];
+const PAGES_WRITTEN: u64 = (16 << 20) / 4096;
+/// Two readings of the counter with nothing between them.
+const EMPTY: &str = "nothing";
+
+/// What there is to be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    Races,
+    Price,
+}
+
+/// A spread for each round, by case.
+type Price = BTreeMap<String, Vec<Spread>>;
+
 /// What became of a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,10 +168,44 @@ pub struct Row {
     pub model: BTreeMap<String, Vec<String>>,
     pub about: String,
     pub cells: BTreeMap<String, Cell>,
+    /// In ticks of the counter, those of its reading included.
+    #[serde(default)]
+    price: Option<Price>,
     /// Why there is nothing: it does not apply, or does not build.
     pub error: Option<String>,
     /// Of all of its guests.
     pub seconds: f64,
+}
+
+impl Row {
+    fn new(key: &str, about: &str) -> Self {
+        Self {
+            key: key.to_string(),
+            model: BTreeMap::new(),
+            about: about.to_string(),
+            cells: BTreeMap::new(),
+            price: None,
+            error: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// Instructions in each round, without those of the reading of the counter.
+    fn instructions(&self, case: &str) -> Option<Vec<u64>> {
+        let price = self.price.as_ref()?;
+        let parts = if case.starts_with("write_") {
+            PAGES_WRITTEN
+        } else {
+            1
+        };
+        let empty = price.get(EMPTY)?.first()?.median;
+        let rounds = price.get(case)?.iter();
+        Some(
+            rounds
+                .map(|spread| (spread.median.saturating_sub(empty) + parts / 2) / parts)
+                .collect(),
+        )
+    }
 }
 
 /// matrix.json.
@@ -158,8 +218,15 @@ struct Matrix<'a> {
     rows: &'a [Row],
 }
 
-/// `lab matrix`: the rows of `keys`, and an empty one for each that could not be built.
-pub fn verb(lab: &Lab, keys: &[String], failed: &[String], fresh: bool) -> Result<bool> {
+/// `lab matrix`: the rows of `keys`, and an empty one for each that could not be built; everything of
+/// them, or one part.
+pub fn verb(
+    lab: &Lab,
+    keys: &[String],
+    failed: &[String],
+    fresh: bool,
+    part: Option<Part>,
+) -> Result<bool> {
     for key in keys.iter().chain(failed) {
         about(key)?;
     }
@@ -169,15 +236,14 @@ pub fn verb(lab: &Lab, keys: &[String], failed: &[String], fresh: bool) -> Resul
     let mut rows = Vec::new();
     for (key, about) in ROWS {
         if failed.iter().any(|failed| failed == key) {
-            rows.push(Row {
-                key: key.to_string(),
-                model: BTreeMap::new(),
-                about: about.to_string(),
-                cells: BTreeMap::new(),
-                error: Some("does not apply or does not build, see above".to_string()),
-                seconds: 0.0,
-            });
+            let mut row = Row::new(key, about);
+            row.error = Some("does not apply or does not build, see above".to_string());
+            rows.push(row);
         } else if keys.iter().any(|asked| asked == key) {
+            if part == Some(Part::Price) {
+                rows.push(Row::new(key, about));
+                continue;
+            }
             let cached = cache_file(lab, key, accel)?;
             if let (false, Ok(text)) = (fresh, fs::read_to_string(&cached)) {
                 let row: Row = serde_json::from_str(&text)
@@ -204,8 +270,15 @@ pub fn verb(lab: &Lab, keys: &[String], failed: &[String], fresh: bool) -> Resul
     }
     for row in &mut rows {
         row.model = modelled(&row.key);
+        if part != Some(Part::Races) && row.error.is_none() {
+            row.price = Some(price(lab, &row.key, &run_dir, fresh, &mut kernel)?);
+        }
     }
-    let text = text(&rows);
+    let text = match part {
+        Some(Part::Price) => price_text(&rows),
+        Some(Part::Races) => text(&rows),
+        None => text(&rows) + "\n" + &price_text(&rows),
+    };
     println!("\n{text}");
     fs::write(run_dir.join("matrix.md"), &text)?;
     let all = Matrix {
@@ -268,17 +341,85 @@ fn cache_file(lab: &Lab, key: &str, accel: Accel) -> Result<PathBuf> {
     Ok(lab.cache.join("matrix").join(name))
 }
 
+/// Counts the instructions of a kernel, or takes what was counted before.
+fn price(lab: &Lab, key: &str, run_dir: &Path, fresh: bool, release: &mut String) -> Result<Price> {
+    let name = format!("WW_BENCH_{}", key.replace('-', "_"));
+    let modules = std::env::var(&name).with_context(|| {
+        format!("{name} is not set: start the matrix through scripts/matrix.sh")
+    })?;
+    let mut hash = DefaultHasher::new();
+    lab.kernel(key)?.dir.hash(&mut hash);
+    (&modules, &lab.qemu_version).hash(&mut hash);
+    for script in ["lib", "price"] {
+        fs::read(lab.guest_script(script))?.hash(&mut hash);
+    }
+    let file = format!("price-{key}-{:016x}.json", hash.finish());
+    let cached = lab.cache.join("matrix").join(file);
+    if let (false, Ok(text)) = (fresh, fs::read_to_string(&cached)) {
+        println!("{key}: counted before, {}", cached.display());
+        return serde_json::from_str(&text)
+            .with_context(|| format!("{} (remove it)", cached.display()));
+    }
+    let name = format!("price-{key}");
+    let mut boot = Boot::of_scripts(lab, key, &name, &["price"])?;
+    boot.machine = bench::COUNTING.map(str::to_string).to_vec();
+    boot.env.push(("WW_BENCH".to_string(), modules));
+    let guest = guest::run(lab, Accel::Tcg, run_dir, &boot)?;
+    println!("{key}: instructions: {}", guest.result.why);
+    if guest.result.outcome != Outcome::Pass {
+        let log = guest.dir.join("console.log");
+        bail!("{name}: {}, {}", guest.result.why, log.display());
+    }
+    *release = guest.result.release.clone().unwrap_or_default();
+    let price = bench::unhooked(guest.console.results()).with_context(|| name.clone())?;
+    fs::create_dir_all(cached.parent().context("no folder")?)?;
+    let temp = cached.with_extension("new");
+    fs::write(&temp, serde_json::to_string_pretty(&price)?)?;
+    fs::rename(&temp, &cached)?;
+    Ok(price)
+}
+
+/// What each costs; both rounds where they differ.
+fn price_text(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN);
+    let mut header = vec!["kernel"];
+    header.extend(PRICES.iter().map(|(_, what)| *what));
+    header.push("speed");
+    table.set_header(header);
+    // The last case is the write.
+    let written = |row: &Row| -> Option<f64> {
+        let price = row.price.as_ref()?.get(PRICES.last()?.0)?;
+        let rounds = price.len().max(1) as f64;
+        Some(price.iter().map(|s| s.median as f64).sum::<f64>() / rounds)
+    };
+    let broken = rows
+        .iter()
+        .find(|row| row.key == "broken")
+        .and_then(written);
+    for row in rows.iter().filter(|row| row.price.is_some()) {
+        let mut cells = vec![row.key.clone()];
+        for (case, _) in PRICES {
+            let counted = row.instructions(case);
+            cells.push(counted.map_or("?".to_string(), |rounds| bench::rounds_text(&rounds)));
+        }
+        cells.push(match (broken, written(row)) {
+            (Some(broken), Some(this)) => format!("{:.4}", broken / this),
+            _ => "-".to_string(),
+        });
+        table.add_row(cells);
+    }
+    format!(
+        "{table}\n\nInstructions of folio_start_writeback() and folio_end_writeback(), and of a page of 16 MB\n\
+         written and synced; medians of two rounds, both where they differ. `speed` is what a writer\n\
+         has of that of `broken`, if time were instructions.\n"
+    )
+}
+
 /// Runs all races on a kernel, in as many guests as it takes.
 fn measure(lab: &Lab, key: &str, run: &mut dyn FnMut(&Boot) -> Result<Guest>) -> Result<Row> {
     println!("{key}: {}", about(key)?);
-    let mut row = Row {
-        key: key.to_string(),
-        model: BTreeMap::new(),
-        about: about(key)?.to_string(),
-        cells: BTreeMap::new(),
-        error: None,
-        seconds: 0.0,
-    };
+    let mut row = Row::new(key, about(key)?);
     let mut left: Vec<&str> = RACES.iter().map(|(race, _)| *race).collect();
     // There is only one thing to be seen there, and all else hangs of it.
     left.retain(|race| key != CONTROL || *race == "waits");
