@@ -19,30 +19,13 @@
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/pressure.sh"
 
 seconds=$((${WW_MINUTES:-1} * 60))
-swap_mb=256
-# Left to the work, of however much memory the guest has.
-room_mb=192
-run=/run/ww-soak
 tracefs=/sys/kernel/tracing
 thp=/sys/kernel/mm/transparent_hugepage
 
 # --- the kernel's own counters -------------------------------------------------
-
-# mem NAME: megabytes, from /proc/meminfo.
-mem() {
-	awk -v name="$1:" '$1 == name { print int($2 / 1024) }' /proc/meminfo
-}
-
-# vm NAME...: how much these counters of /proc/vmstat have grown since the start.
-vm() {
-	local name sum=0
-	for name in "$@"; do
-		sum=$((sum + $(sed -n "s/^$name //p" /proc/vmstat) - $(sed -n "s/^$name //p" "$run/vmstat")))
-	done
-	echo "$sum"
-}
 
 # count_calls NAME FUNCTION: the kernel counts its calls from here on; nothing is traced.
 count_calls() {
@@ -83,26 +66,6 @@ count_leaks() {
 	echo "bit == $PG_writeback" >"$events/wake_leak/filter" || die "no filter for wake_leak"
 	echo 1 >"$events/wake_leak/enable"
 	echo 1 >"$events/end_unreferenced/enable"
-}
-
-# --- results -------------------------------------------------------------------
-
-# zero DESCRIPTION VALUE: ok if it is 0.
-zero() {
-	if [ "$2" = 0 ]; then
-		ok "$1"
-	else
-		not_ok "$1: $2"
-	fi
-}
-
-# happened DESCRIPTION VALUE [LIMIT]: ok if it is above the limit, 0 by default.
-happened() {
-	if [ "${2:-0}" -gt "${3:-0}" ]; then
-		ok "$1 ($2)"
-	else
-		not_ok "$1: ${2:-nothing counted}"
-	fi
 }
 
 # --- what runs ------------------------------------------------------------------
@@ -171,16 +134,9 @@ setup_loop
 # Unlike in the races, completions may run on any CPU.
 echo 3 >/sys/devices/virtual/workqueue/cpumask
 
-mkdir -p "$run"
-mount -t tmpfs -o "noswap,size=90%" ww-soak "$run" || die "no tmpfs at $run"
+setup_swap
 mkdir "$run/huge" "$run/cgroup"
 mount -t tmpfs -o huge=always,size=64M ww-huge "$run/huge" || die "no tmpfs for huge pages"
-# Allocated beforehand and never swapped out itself, so that swapping out never needs memory.
-fallocate -l "${swap_mb}M" "$run/swap"
-chmod 600 "$run/swap"
-swap=$(losetup -f --show "$run/swap") || die "no loop device for swap"
-mkswap "$swap" >/dev/null
-swapon "$swap" || die "no swap"
 
 mount -t cgroup2 ww-cgroup "$run/cgroup" || die "no cgroup2"
 echo +memory >"$run/cgroup/cgroup.subtree_control" || die "no memory controller"
@@ -214,16 +170,7 @@ count_calls mbind __x64_sys_mbind
 count_truncations_in_writeback
 count_leaks
 
-dmesg -C
-# The log's buffer is too small for all of it.
-dmesg --follow >"$run/dmesg" &
-dmesg_pid=$!
-cp /proc/vmstat "$run/vmstat"
-ballast=$(($(mem MemAvailable) - room_mb))
-[ "$ballast" -lt 1 ] || fallocate -l "${ballast}M" "$run/ballast"
-# Something has to go, but not all of it.
-hog=$((room_mb + swap_mb / 4))
-diag "$(mem MemTotal) MB of memory, $(mem MemAvailable) available, $swap_mb of swap, $hog wanted"
+fill_memory
 diag "$(uname -r), $seconds s"
 
 "$WW_REPRO" stress "$WW_MNT" --seconds "$seconds" --hog "$hog" >"$run/stress.log" 2>&1 &
@@ -240,17 +187,6 @@ hotplug=$!
 loops >"$run/loops.log" 2>&1 &
 loops=$!
 
-# ended NAME PID: it came to a good end; what it counted as diagnostics.
-ended() {
-	local status=0
-	wait "$2" || status=$?
-	sed 's/^/# /' "$run/$1.log"
-	if [ "$status" -eq 0 ]; then
-		ok "$1 ran to its end"
-	else
-		not_ok "$1 ran to its end: status $status"
-	fi
-}
 ended stress "$stress"
 ended soak "$soak"
 ended reclaim "$reclaim"
@@ -302,42 +238,10 @@ zero "no writeback started on an unlocked page" "$(ww_stat unlocked_start)"
 zero "no tail page was woken" "$(ww_stat tail)"
 zero "no page that somebody else owns was woken for PG_writeback" "$(traced soak-leaks)"
 zero "no report was lost" "$(ww_stat reports_dropped)"
-kill "$dmesg_pid"
-wait "$dmesg_pid" 2>/dev/null
+end_log
 zero "no report is about writeback" "$(grep -c 'BUG: wakewatch: .*writeback' "$run/dmesg")"
-findings=$(grep -E 'BUG:|WARNING:|kernel BUG|Oops|INFO: .*(blocked|stall)' "$run/dmesg" | grep -v 'BUG: wakewatch: ')
-# With CONFIG_VARIANT=kcsan the kernel's own races are told as well. A race of wakewatch's has a line
-# of its code in one of the two stacks.
-races=$(printf '%s\n' "$findings" | grep -c 'BUG: KCSAN: ')
-if [ "$races" -gt 0 ]; then
-	ours=$(awk '/BUG: KCSAN: / { title = $0 } title && /\[wakewatch\]/ { print title; title = "" } /={20}/ { title = "" }' "$run/dmesg")
-	diag "$races data races reported by KCSAN, $(printf '%s' "$ours" | grep -c .) of them with wakewatch in a stack"
-	findings=$(printf '%s\n' "$findings" | grep -v 'BUG: KCSAN: '; [ -z "$ours" ] || printf '%s\n' "$ours")
-fi
-# A read that completes on a page dropped meanwhile is a late wake that needs no fault of the end of
-# writeback (read-race.sh). The fixed kernel's own assertion speaks of it too, once. wakewatch has it as
-# well unless the page went after its probe and before the assertion, which come one after the other.
-# What makes the assertion right is its caller: from any other it is a finding.
-assertion='WARNING: .* folio_wake_bit+'
-waker=$(awk '/WARNING: .* folio_wake_bit\+/ { fired = 1 }
-	fired && /(<TASK>|<IRQ>|Call Trace:)$/ { calls = 1; next }
-	calls { sub(/^\[[^]]*\](\[[^]]*\])? */, ""); if ($1 != "?") { sub(/\+.*/, ""); print; exit } }' "$run/dmesg")
-case $waker in
-__read_end_io | mpage_read_end_io | folio_end_read)
-	diag "the kernel's assertion in folio_wake_bit() has fired in $waker();" \
-		"wakewatch has $(grep -c 'BUG: wakewatch: zero-ref wake of PG_locked' "$run/dmesg") late wakes of PG_locked"
-	findings=$(printf '%s\n' "$findings" | grep -v "$assertion")
-	;;
-'') ;;
-*) diag "the kernel's assertion in folio_wake_bit() has fired in $waker()" ;;
-esac
-if [ -z "$findings" ]; then
-	ok "the kernel log has no finding"
-else
-	not_ok "the kernel log has findings"
-	printf '%s\n' "$findings" | sed 's/^/# /'
-fi
+no_findings
 grep -o 'BUG: wakewatch: .*' "$run/dmesg" | sort | uniq -c | sed 's/^/# reported:/'
 
-swapoff "$swap" && losetup -d "$swap"
+teardown_swap
 finish
