@@ -6,8 +6,10 @@
 KERNEL ?= broken
 # How often `make certainty` boots each scenario.
 BOOTS ?= 20
-# Minutes of guest time that `make soak` takes.
-DURATION ?= 30
+# Minutes of guest time: of `make soak` 30, of `make stress` 10.
+DURATION ?=
+# A delay for `make stress`, in the words of `amplify`.
+DELAY ?=
 # How often `make lifecycle` loads and unloads the module under load.
 CYCLES ?= 2000
 # With checks compiled in, for `make soak` and `make lifecycle`: debug, faults, kcsan.
@@ -15,6 +17,8 @@ export CONFIG_VARIANT
 # Which proposals `make matrix` measures; FRESH=1: also those that were measured before.
 export ONLY PART
 export FRESH
+# A built tree of xfstests.
+export XFSTESTS
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
 S := scripts
@@ -22,7 +26,7 @@ S := scripts
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check bench soak lifecycle matrix kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak stress lifecycle matrix kernel module shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
@@ -38,12 +42,16 @@ bench: setup ## what wakewatch costs, beside a C module and bpftrace
 	@$(S)/bench.sh
 
 soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIANT=]
-	@KERNELS=fixed $(S)/lab.sh soak --minutes '$(DURATION)'
+	@KERNELS=fixed $(S)/lab.sh soak --minutes '$(or $(DURATION),30)'
+
+stress: private KERNEL := $(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))
+stress: setup ## other people's programs at work, data verified [KERNEL=fixed DURATION=10 DELAY='where=... us=... every=...' XFSTESTS=TREE]
+	@KERNELS=$(KERNEL) $(S)/lab.sh stress --kernel '$(KERNEL)' --minutes '$(or $(DURATION),10)' $(if $(DELAY),--delay '$(DELAY)')
 
 lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'
 
-matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|price FRESH=1 LINUX=TREE]
+matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|alarms|stress|price FRESH=1 LINUX=TREE]
 	@$(S)/matrix.sh
 
 check: setup ## only what needs no guest: style, lints, patches, host tests

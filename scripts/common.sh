@@ -29,6 +29,8 @@ die() {
 # Versions of what is not a distribution package. They are part of directory
 # names in the cache, so a new version never meets the files of an old one.
 WW_BINDGEN_VERSION=0.72.1
+WW_FSX_VERSION=0.3.2
+WW_FSX=$WW_CACHE/tools/fsx-$WW_FSX_VERSION/bin/fsx
 WW_VIRTME_VERSION=1.42
 WW_VNG=$WW_CACHE/tools/virtme-ng-$WW_VIRTME_VERSION/bin/vng
 WW_DRGN_VERSION=0.3.0

@@ -36,7 +36,7 @@ done
 run_logged "lab" "$WW_CACHE/logs/lab.log" build_lab
 run_logged "reproducer" "$WW_CACHE/logs/repro.log" build_repro
 
-export WW_ROOT WW_VNG WW_DRGN
+export WW_ROOT WW_VNG WW_DRGN WW_FSX
 export WW_REPRO=$CARGO_TARGET_DIR/$TARGET/release/ww-repro
 # What a suite of static checks runs is the compiler's business too.
 exec "$CARGO_TARGET_DIR/debug/lab" "$@"

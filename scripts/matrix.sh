@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [ONLY=KEY,KEY...] [PART=races|price] [FRESH=1] matrix.sh
+# Usage: [ONLY=KEY,KEY...] [PART=races|alarms|stress|price] [FRESH=1] matrix.sh
 #
-# Builds the kernel of each proposal, and has the lab run the same races on all of them and count what
-# each costs. A series that does not apply is named, with its hunk, and the others go on; the exit status
+# Builds the kernel of each proposal, and has the lab run the same races on all of them, try their
+# assertions, stress them, and count what each costs. A series that does not apply is named, with its hunk, and the others go on; the exit status
 # tells. Without ONLY all of patches/6.12, and the kernel as it ships.
 
 # shellcheck source=common.sh
@@ -29,15 +29,15 @@ for key in "${keys[@]}"; do
 done
 
 case ${PART:-} in
-'' | races | price) ;;
-*) die "PART=$PART: there are races and price" ;;
+'' | races | alarms | stress | price) ;;
+*) die "PART=$PART: there are races, alarms, stress and price" ;;
 esac
 
 built=()
 args=()
 for key in "${keys[@]}"; do
 	if kernel=$("$WW_ROOT/scripts/kernel.sh" "$key"); then
-		if [[ ${PART:-} != races ]]; then
+		if [[ -z ${PART:-} || ${PART:-} == price ]]; then
 			bench=$("$WW_ROOT/scripts/bench.sh" --modules "$kernel/kdir")
 			export "WW_BENCH_${key//-/_}=$bench" # names of variables have no dashes
 		fi

@@ -4,8 +4,8 @@
 # Usage: setup.sh [--packages]
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
-# root), and in the cache a bindgen where Debian's does not serve, a virtme-ng and
-# a drgn.
+# root), and in the cache a bindgen where Debian's does not serve, an fsx, a
+# virtme-ng and a drgn.
 # With --packages only the first half: what is left to root for somebody else.
 
 # shellcheck source=common.sh
@@ -51,6 +51,8 @@ procps          guest: sysctl, pkill
 bpftrace        guest: what wakewatch is measured against, and trace events
 trace-cmd       guest: trace events
 linux-perf      guest: trace events
+fio             guest: writes, and verifies what it wrote
+stress-ng       guest: work for file systems and memory
 "
 
 # Debian 12's rustc is too old; the security suite keeps a recent one for
@@ -207,6 +209,15 @@ install_bindgen() {
 	find_bindgen >/dev/null || die "the bindgen just installed does not run: $dir/bin/bindgen --version"
 }
 
+install_fsx() {
+	[[ ! -x $WW_FSX ]] || return 0
+	say "setup: fsx $WW_FSX_VERSION into ${WW_FSX%/bin/fsx} (exercises files in a guest, and verifies them)"
+	[[ -n ${SCRATCH:-} ]] || scratch_dir
+	run_logged "fsx" "$WW_CACHE/logs/fsx.log" env CARGO_TARGET_DIR="$SCRATCH/target" \
+		/usr/bin/cargo install fsx --version "$WW_FSX_VERSION" --locked --root "$SCRATCH/root"
+	publish "$SCRATCH/root" "${WW_FSX%/bin/fsx}"
+}
+
 # install_venv PACKAGE VERSION PROGRAM WHY: of PyPI's, in an environment of its own.
 install_venv() {
 	local dir=$WW_CACHE/tools/$1-$2
@@ -227,6 +238,7 @@ install_venv() {
 install_packages
 [[ ${1:-} != --packages ]] || exit 0
 install_bindgen
+install_fsx
 install_venv virtme-ng "$WW_VIRTME_VERSION" vng "boots the guests"
 install_venv drgn "$WW_DRGN_VERSION" drgn "reads memory dumps and live kernels"
 say "setup: everything is there"

@@ -73,6 +73,16 @@ enum Verb {
         #[arg(long)]
         memory: Option<String>,
     },
+    /// fio, fsx, stress-ng and others on ext4, and what they read back
+    Stress {
+        #[arg(long, value_name = "KEY", default_value = "fixed")]
+        kernel: String,
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// Hold windows open: the words of `amplify`, without dev=
+        #[arg(long)]
+        delay: Option<String>,
+    },
     /// The module comes and goes, on the fixed kernel
     Lifecycle {
         /// Loads and unloads under write load
@@ -156,6 +166,11 @@ fn run() -> Result<bool> {
         Verb::Shell { kernel, memory } => shell::verb(&lab, &kernel, &memory),
         Verb::Bench { pairs, only } => bench::verb(&lab, pairs, only.as_deref()),
         Verb::Soak { minutes, memory } => soak::verb(&lab, minutes, memory),
+        Verb::Stress {
+            kernel,
+            minutes,
+            delay,
+        } => soak::stress(&lab, &kernel, minutes, delay.as_deref()),
         Verb::Lifecycle { cycles } => soak::lifecycle(&lab, cycles),
         Verb::Matrix {
             keys,

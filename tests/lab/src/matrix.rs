@@ -7,9 +7,13 @@
 //! next one. What was measured is kept under everything that went in, so a run that was
 //! interrupted goes on where it stopped.
 //!
-//! And what each costs: instructions of an end of writeback, counted as the bench does.
+//! One file for each other part: `alarms`, `stress`, `price`; and `page`, which shows them all.
 
-use crate::bench::{self, Spread};
+mod alarms;
+mod page;
+mod price;
+mod stress;
+
 use crate::console::chief_splat;
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
@@ -17,14 +21,17 @@ use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
 use crate::outcome::Outcome;
 use crate::suites::Run;
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use comfy_table::{presets::ASCII_MARKDOWN, Table};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::DefaultHasher;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Instant;
 
 /// The kernels, in the order of the table, and what is special about each.
 const ROWS: &[(&str, &str)] = &[
@@ -103,28 +110,14 @@ pub const RACES: &[(&str, &str)] = &[
 /// The kernel that shows that a lost wake-up is seen.
 const CONTROL: &str = "lost-wake";
 
-/// The cases of ww_driver.c that have a price here, and how they are called. Of the write, 16 MB of it,
-/// one page.
-const PRICES: &[(&str, &str)] = &[
-    ("start_writeback", "start"),
-    ("end_writeback", "end"),
-    ("end_writeback_wake", "end, stale PG_waiters"),
-    ("end_writeback_waiter", "end, a task waits"),
-    ("write_16_mb", "page written"),
-];
-const PAGES_WRITTEN: u64 = (16 << 20) / 4096;
-/// Two readings of the counter with nothing between them.
-const EMPTY: &str = "nothing";
-
 /// What there is to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
     Races,
+    Alarms,
+    Stress,
     Price,
 }
-
-/// A spread for each round, by case.
-type Price = BTreeMap<String, Vec<Spread>>;
 
 /// What became of a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,9 +161,13 @@ pub struct Row {
     pub model: BTreeMap<String, Vec<String>>,
     pub about: String,
     pub cells: BTreeMap<String, Cell>,
-    /// In ticks of the counter, those of its reading included.
     #[serde(default)]
-    price: Option<Price>,
+    price: Option<price::Price>,
+    /// For kernels with an assertion.
+    #[serde(default)]
+    alarms: Option<alarms::Alarms>,
+    #[serde(default)]
+    stress: Option<stress::Stress>,
     /// Why there is nothing: it does not apply, or does not build.
     pub error: Option<String>,
     /// Of all of its guests.
@@ -185,26 +182,41 @@ impl Row {
             about: about.to_string(),
             cells: BTreeMap::new(),
             price: None,
+            alarms: None,
+            stress: None,
             error: None,
             seconds: 0.0,
         }
     }
 
-    /// Instructions in each round, without those of the reading of the counter.
-    fn instructions(&self, case: &str) -> Option<Vec<u64>> {
-        let price = self.price.as_ref()?;
-        let parts = if case.starts_with("write_") {
-            PAGES_WRITTEN
-        } else {
-            1
+    /// What a race's cell says, and of which kind it is: measured, and the model where it says otherwise.
+    fn sign(&self, race: &str) -> (String, &'static str) {
+        let measured = self.cells.get(race).map(|cell| cell.mark);
+        let model = match self.model.contains_key(race) {
+            true => Mark::Lost,
+            false => Mark::Holds,
         };
-        let empty = price.get(EMPTY)?.first()?.median;
-        let rounds = price.get(case)?.iter();
-        Some(
-            rounds
-                .map(|spread| (spread.median.saturating_sub(empty) + parts / 2) / parts)
-                .collect(),
-        )
+        match measured {
+            None => ("-".to_string(), ""),
+            Some(mark) if mark != model => {
+                (format!("{} / {}", mark.sign(), model.sign()), "differs")
+            }
+            Some(Mark::Lost) => (Mark::Lost.sign().to_string(), "lost"),
+            Some(mark) => (mark.sign().to_string(), "ok"),
+        }
+    }
+
+    /// Verdicts of wakewatch during the races.
+    fn said(&self) -> String {
+        let cells = self.cells.values();
+        let said: BTreeSet<&str> = cells
+            .flat_map(|cell| cell.verdicts.keys().map(String::as_str))
+            .collect();
+        match &self.error {
+            Some(_) => "not built".to_string(),
+            None if said.is_empty() => "nothing".to_string(),
+            None => said.into_iter().collect::<Vec<_>>().join(", "),
+        }
     }
 }
 
@@ -216,6 +228,100 @@ struct Matrix<'a> {
     qemu: &'a str,
     accel: Accel,
     rows: &'a [Row],
+}
+
+/// One run of `lab matrix`.
+struct Lane<'a> {
+    lab: &'a Lab,
+    run_dir: PathBuf,
+    accel: Accel,
+    /// Measure again what was measured before.
+    fresh: bool,
+    /// Of the last kernel that was booted.
+    release: Mutex<String>,
+}
+
+impl Lane<'_> {
+    fn boot(&self, accel: Accel, boot: &Boot) -> Result<Guest> {
+        let guest = guest::run(self.lab, accel, &self.run_dir, boot)?;
+        println!("  {}: {}", boot.name, guest.result.why);
+        if let (Some(release), Ok(mut last)) = (&guest.result.release, self.release.lock()) {
+            last.clone_from(release);
+        }
+        Ok(guest)
+    }
+
+    /// What was measured before with the same kernel, QEMU, scripts and `goes_in`, or what `measure` says
+    /// now, which is kept if it is `whole`: half of a result is none.
+    fn kept<T: Serialize + DeserializeOwned>(
+        &self,
+        what: &str,
+        key: &str,
+        goes_in: &[String],
+        scripts: &[&str],
+        whole: impl Fn(&T) -> bool,
+        measure: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let mut hash = DefaultHasher::new();
+        self.lab.kernel(key)?.dir.hash(&mut hash);
+        (&self.lab.qemu_version, goes_in).hash(&mut hash);
+        for script in scripts {
+            let path = self.lab.guest_script(script);
+            fs::read(&path)
+                .with_context(|| path.display().to_string())?
+                .hash(&mut hash);
+        }
+        let file = format!("{what}-{key}-{:016x}.json", hash.finish());
+        let cached = self.lab.cache.join("matrix").join(file);
+        if let (false, Ok(text)) = (self.fresh, fs::read_to_string(&cached)) {
+            println!("{key}: {what} measured before, {}", cached.display());
+            return serde_json::from_str(&text)
+                .with_context(|| format!("{} (remove it)", cached.display()));
+        }
+        let result = measure()?;
+        if whole(&result) {
+            fs::create_dir_all(cached.parent().context("no folder")?)?;
+            let temp = cached.with_extension("new");
+            fs::write(&temp, serde_json::to_string_pretty(&result)?)?;
+            fs::rename(&temp, &cached)?;
+        }
+        Ok(result)
+    }
+}
+
+/// The reproducer and the module: what `goes_in` wherever a race is run.
+fn programs(lab: &Lab, key: &str) -> Result<Vec<String>> {
+    let repro = std::env::var("WW_REPRO").context("WW_REPRO is not set")?;
+    let mut hash = DefaultHasher::new();
+    fs::read(&repro)
+        .with_context(|| repro.clone())?
+        .hash(&mut hash);
+    Ok(vec![
+        format!("{:016x}", hash.finish()),
+        format!("{:?}", lab.module(key)),
+    ])
+}
+
+/// Runs `work` on all of `rows`, on so many at a time. The first error is the whole's.
+fn each(
+    rows: &mut [Row],
+    workers: usize,
+    work: impl Fn(&mut Row) -> Result<()> + Sync,
+) -> Result<()> {
+    let queue = Mutex::new(rows.iter_mut());
+    let next = || queue.lock().ok().and_then(|mut rows| rows.next());
+    std::thread::scope(|scope| {
+        let run = || -> Result<()> {
+            while let Some(row) = next() {
+                work(row)?;
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(run)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a worker panicked"))?)
+    })
 }
 
 /// `lab matrix`: the rows of `keys`, and an empty one for each that could not be built; everything of
@@ -232,67 +338,112 @@ pub fn verb(
     }
     let run_dir = lab.run_dir("matrix")?;
     let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
-    let mut kernel = String::new();
+    let lane = Lane {
+        lab,
+        run_dir,
+        accel,
+        fresh,
+        release: Mutex::default(),
+    };
+    let asked = |only| part.is_none_or(|part| part == only);
     let mut rows = Vec::new();
+    let mut broken = Vec::new();
     for (key, about) in ROWS {
+        let mut row = Row::new(key, about);
         if failed.iter().any(|failed| failed == key) {
-            let mut row = Row::new(key, about);
             row.error = Some("does not apply or does not build, see above".to_string());
-            rows.push(row);
+            broken.push(row);
         } else if keys.iter().any(|asked| asked == key) {
-            if part == Some(Part::Price) {
-                rows.push(Row::new(key, about));
-                continue;
-            }
-            let cached = cache_file(lab, key, accel)?;
-            if let (false, Ok(text)) = (fresh, fs::read_to_string(&cached)) {
-                let row: Row = serde_json::from_str(&text)
-                    .with_context(|| format!("{} (remove it)", cached.display()))?;
-                println!("{key}: measured before, {}", cached.display());
-                rows.push(row);
-                continue;
-            }
-            let row = measure(lab, key, &mut |boot| {
-                let guest = guest::run(lab, accel, &run_dir, boot)?;
-                kernel = guest.result.release.clone().unwrap_or_default();
-                println!("  {}: {}", boot.name, guest.result.why);
-                Ok(guest)
-            })?;
-            // Half of a result is none.
-            if row.cells.values().all(|cell| cell.mark != Mark::Unknown) {
-                fs::create_dir_all(cached.parent().context("no folder")?)?;
-                let temp = cached.with_extension("new");
-                fs::write(&temp, serde_json::to_string_pretty(&row)?)?;
-                fs::rename(&temp, &cached)?;
-            }
             rows.push(row);
         }
     }
+    let begun = Instant::now();
+    if asked(Part::Races) {
+        // One at a time: they are races.
+        each(&mut rows, 1, |row| {
+            let races: Vec<&str> = RACES.iter().map(|(race, _)| *race).collect();
+            let scripts = [&races[..], &["lib", "race", "run"]].concat();
+            let whole = |row: &Row| row.cells.values().all(|cell| cell.mark != Mark::Unknown);
+            let goes_in = programs(lab, &row.key)?;
+            *row = lane.kept("races", &row.key, &goes_in, &scripts, whole, || {
+                println!("{}: {}", row.key, row.about);
+                measure(lab, &row.key, &mut |boot| lane.boot(accel, boot))
+            })?;
+            Ok(())
+        })?;
+        progress(begun, "the races are run");
+    }
+    if asked(Part::Alarms) {
+        each(&mut rows, 2, |row| {
+            row.alarms = alarms::measure(&lane, &row.key)?;
+            Ok(())
+        })?;
+        progress(begun, "the assertions are tried");
+    }
+    if asked(Part::Stress) {
+        each(&mut rows, stress::AT_A_TIME, |row| {
+            if row.key != CONTROL {
+                row.stress = Some(stress::measure(&lane, &row.key)?);
+            }
+            Ok(())
+        })?;
+        progress(begun, "the stress is over");
+    }
+    if asked(Part::Price) {
+        // Instructions are counted: who else uses the machine makes no difference.
+        each(&mut rows, 2, |row| {
+            row.price = Some(price::measure(&lane, &row.key)?);
+            Ok(())
+        })?;
+        progress(begun, "the instructions are counted");
+    }
+    rows.append(&mut broken);
     for row in &mut rows {
         row.model = modelled(&row.key);
-        if part != Some(Part::Races) && row.error.is_none() {
-            row.price = Some(price(lab, &row.key, &run_dir, fresh, &mut kernel)?);
-        }
     }
-    let text = match part {
-        Some(Part::Price) => price_text(&rows),
-        Some(Part::Races) => text(&rows),
-        None => text(&rows) + "\n" + &price_text(&rows),
-    };
+    let parts = [
+        (Part::Races, text(&rows)),
+        (Part::Stress, stress::text(&rows)),
+        (Part::Price, price::text(&rows)),
+    ];
+    let text: Vec<String> = parts
+        .into_iter()
+        .filter(|(part, _)| asked(*part) || (*part == Part::Stress && asked(Part::Alarms)))
+        .map(|(_, text)| text)
+        .collect();
+    let text = text.join("\n");
     println!("\n{text}");
+    let run_dir = &lane.run_dir;
     fs::write(run_dir.join("matrix.md"), &text)?;
     let all = Matrix {
         races: RACES.iter().copied().collect(),
-        kernel,
+        kernel: lane
+            .release
+            .lock()
+            .map(|last| last.clone())
+            .unwrap_or_default(),
         qemu: &lab.qemu_version,
         accel,
         rows: &rows,
     };
     let json = run_dir.join("matrix.json");
     fs::write(&json, serde_json::to_string_pretty(&all)? + "\n")?;
-    println!("{}", json.display());
-    let known = |row: &Row| row.cells.values().all(|cell| cell.mark != Mark::Unknown);
-    Ok(failed.is_empty() && rows.iter().all(known))
+    let html = run_dir.join("matrix.html");
+    fs::write(&html, page::page(&all))?;
+    println!("{}\n{}", json.display(), html.display());
+    let known = |row: &Row| {
+        row.error.is_none()
+            && row.cells.values().all(|cell| cell.mark != Mark::Unknown)
+            && row
+                .stress
+                .as_ref()
+                .is_none_or(|stress| stress.mark != Mark::Unknown)
+    };
+    Ok(rows.iter().all(known))
+}
+
+fn progress(begun: Instant, what: &str) {
+    println!("{what}, {:.0} s", begun.elapsed().as_secs_f64());
 }
 
 /// What the model loses, of a mapping in the page cache, as that of the races is.
@@ -302,6 +453,8 @@ fn modelled(key: &str) -> BTreeMap<String, Vec<String>> {
     let found = proposal.map(|proposal| wakewatch_model::check(proposal, true));
     let lost = found.map(|found| found.lost).unwrap_or_default();
     lost.into_iter()
+        // No proposal is about the end of a read.
+        .filter(|(race, _)| *race != "late-unlock")
         .map(|(race, steps)| (race.to_string(), steps))
         .collect()
 }
@@ -316,109 +469,8 @@ fn about(key: &str) -> Result<&'static str> {
     }
 }
 
-/// Where the row is kept: its name has the kernel, the module, the reproducer and the scripts.
-fn cache_file(lab: &Lab, key: &str, accel: Accel) -> Result<PathBuf> {
-    let kernel = lab.kernel(key)?;
-    let mut hash = DefaultHasher::new();
-    kernel.dir.hash(&mut hash);
-    lab.module(key).hash(&mut hash);
-    format!("{accel:?} {}", lab.qemu_version).hash(&mut hash);
-    let repro = std::env::var("WW_REPRO").context("WW_REPRO is not set")?;
-    fs::read(&repro)
-        .with_context(|| repro.clone())?
-        .hash(&mut hash);
-    let mut scripts: Vec<PathBuf> = RACES
-        .iter()
-        .map(|(race, _)| lab.guest_script(race))
-        .collect();
-    scripts.extend(["lib", "race", "run"].map(|name| lab.guest_script(name)));
-    for script in scripts {
-        fs::read(&script)
-            .with_context(|| script.display().to_string())?
-            .hash(&mut hash);
-    }
-    let name = format!("{key}-{:016x}.json", hash.finish());
-    Ok(lab.cache.join("matrix").join(name))
-}
-
-/// Counts the instructions of a kernel, or takes what was counted before.
-fn price(lab: &Lab, key: &str, run_dir: &Path, fresh: bool, release: &mut String) -> Result<Price> {
-    let name = format!("WW_BENCH_{}", key.replace('-', "_"));
-    let modules = std::env::var(&name).with_context(|| {
-        format!("{name} is not set: start the matrix through scripts/matrix.sh")
-    })?;
-    let mut hash = DefaultHasher::new();
-    lab.kernel(key)?.dir.hash(&mut hash);
-    (&modules, &lab.qemu_version).hash(&mut hash);
-    for script in ["lib", "price"] {
-        fs::read(lab.guest_script(script))?.hash(&mut hash);
-    }
-    let file = format!("price-{key}-{:016x}.json", hash.finish());
-    let cached = lab.cache.join("matrix").join(file);
-    if let (false, Ok(text)) = (fresh, fs::read_to_string(&cached)) {
-        println!("{key}: counted before, {}", cached.display());
-        return serde_json::from_str(&text)
-            .with_context(|| format!("{} (remove it)", cached.display()));
-    }
-    let name = format!("price-{key}");
-    let mut boot = Boot::of_scripts(lab, key, &name, &["price"])?;
-    boot.machine = bench::COUNTING.map(str::to_string).to_vec();
-    boot.env.push(("WW_BENCH".to_string(), modules));
-    let guest = guest::run(lab, Accel::Tcg, run_dir, &boot)?;
-    println!("{key}: instructions: {}", guest.result.why);
-    if guest.result.outcome != Outcome::Pass {
-        let log = guest.dir.join("console.log");
-        bail!("{name}: {}, {}", guest.result.why, log.display());
-    }
-    *release = guest.result.release.clone().unwrap_or_default();
-    let price = bench::unhooked(guest.console.results()).with_context(|| name.clone())?;
-    fs::create_dir_all(cached.parent().context("no folder")?)?;
-    let temp = cached.with_extension("new");
-    fs::write(&temp, serde_json::to_string_pretty(&price)?)?;
-    fs::rename(&temp, &cached)?;
-    Ok(price)
-}
-
-/// What each costs; both rounds where they differ.
-fn price_text(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN);
-    let mut header = vec!["kernel"];
-    header.extend(PRICES.iter().map(|(_, what)| *what));
-    header.push("speed");
-    table.set_header(header);
-    // The last case is the write.
-    let written = |row: &Row| -> Option<f64> {
-        let price = row.price.as_ref()?.get(PRICES.last()?.0)?;
-        let rounds = price.len().max(1) as f64;
-        Some(price.iter().map(|s| s.median as f64).sum::<f64>() / rounds)
-    };
-    let broken = rows
-        .iter()
-        .find(|row| row.key == "broken")
-        .and_then(written);
-    for row in rows.iter().filter(|row| row.price.is_some()) {
-        let mut cells = vec![row.key.clone()];
-        for (case, _) in PRICES {
-            let counted = row.instructions(case);
-            cells.push(counted.map_or("?".to_string(), |rounds| bench::rounds_text(&rounds)));
-        }
-        cells.push(match (broken, written(row)) {
-            (Some(broken), Some(this)) => format!("{:.4}", broken / this),
-            _ => "-".to_string(),
-        });
-        table.add_row(cells);
-    }
-    format!(
-        "{table}\n\nInstructions of folio_start_writeback() and folio_end_writeback(), and of a page of 16 MB\n\
-         written and synced; medians of two rounds, both where they differ. `speed` is what a writer\n\
-         has of that of `broken`, if time were instructions.\n"
-    )
-}
-
 /// Runs all races on a kernel, in as many guests as it takes.
 fn measure(lab: &Lab, key: &str, run: &mut dyn FnMut(&Boot) -> Result<Guest>) -> Result<Row> {
-    println!("{key}: {}", about(key)?);
     let mut row = Row::new(key, about(key)?);
     let mut left: Vec<&str> = RACES.iter().map(|(race, _)| *race).collect();
     // There is only one thing to be seen there, and all else hangs of it.
@@ -534,29 +586,8 @@ fn text(rows: &[Row]) -> String {
     table.set_header(header);
     for row in rows {
         let mut cells = vec![row.key.clone()];
-        for (race, _) in RACES {
-            let measured = row.cells.get(*race).map_or("-", |cell| cell.mark.sign());
-            let model = match row.model.contains_key(*race) {
-                true => Mark::Lost.sign(),
-                false => Mark::Holds.sign(),
-            };
-            cells.push(if measured == model {
-                measured.to_string()
-            } else {
-                format!("{measured} / {model}")
-            });
-        }
-        let mut said: BTreeMap<&str, u64> = BTreeMap::new();
-        for cell in row.cells.values() {
-            for (verdict, n) in &cell.verdicts {
-                *said.entry(verdict).or_default() += n;
-            }
-        }
-        cells.push(match &row.error {
-            Some(_) => "not built".to_string(),
-            None if said.is_empty() => "nothing".to_string(),
-            None => said.keys().copied().collect::<Vec<_>>().join(", "),
-        });
+        cells.extend(RACES.iter().map(|(race, _)| row.sign(race).0));
+        cells.push(row.said());
         table.add_row(cells);
     }
     let mut out =

@@ -39,6 +39,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("drgn", vmcore::suite),
     ("assertion", assertion),
     ("soak", soak::suite),
+    ("stress", soak::stress_suite),
     ("mutants", mutants::suite),
     ("matrix", matrix::suite),
 ];

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two minutes of mixed work on each kernel, with a delay on a few pages: does it survive, and is what
+//! was written what is read back?
+
+use super::{programs, Lane, Mark, Row};
+use crate::console::chief_splat;
+use crate::guest::Guest;
+use crate::ktap::Status;
+use crate::outcome::Outcome;
+use crate::soak;
+use anyhow::Result;
+use comfy_table::{presets::ASCII_MARKDOWN, Table};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Guests at a time. Each has its two minutes, and less work done in them.
+pub const AT_A_TIME: usize = 3;
+const SECONDS: u64 = 120;
+/// Results of stress.sh that look at data; each has its words somewhere in its name.
+const DATA: [&str; 3] = ["fio", "fsx", "e2fsck"];
+/// The result that is wakewatch's: some kernels are told of without losing anything.
+const SAID: &str = "wakewatch has nothing to say";
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stress {
+    pub mark: Mark,
+    pub evidence: String,
+    /// Is what was read what had been written? Nothing, if the guest did not live to tell.
+    pub verified: Option<bool>,
+    pub end_writeback: u64,
+    pub delays: u64,
+    /// Findings of wakewatch's, by verdict.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Windows that a wake has ended, by the power of two that their length in ns has reached.
+    pub windows: BTreeMap<u32, u64>,
+    pub log: PathBuf,
+}
+
+pub fn measure(lane: &Lane, key: &str) -> Result<Stress> {
+    let mut goes_in = programs(lane.lab, key)?;
+    goes_in.push(format!("{SECONDS} {}", soak::DELAY));
+    let scripts = ["lib", "pressure", "stress"];
+    let whole = |stress: &Stress| stress.mark != Mark::Unknown;
+    lane.kept("stress", key, &goes_in, &scripts, whole, || {
+        let mut boot = soak::stress_boot(lane.lab, key, SECONDS, Some(soak::DELAY))?;
+        boot.append.push("oops=panic".to_string());
+        // The script's own time is for a guest that has the machine to itself.
+        boot.timeout += SECONDS;
+        boot.boot_limit *= AT_A_TIME as u64;
+        Ok(of_guest(&lane.boot(lane.accel, &boot)?))
+    })
+}
+
+fn of_guest(guest: &Guest) -> Stress {
+    let console = &guest.console;
+    let splats = console.splats(console.all());
+    // An assertion that fired is no loss.
+    let splat = chief_splat(&splats).filter(|splat| !splat.text.starts_with("WARNING: "));
+    let failed = |words: &[&str]| {
+        guest.tests.iter().find(|test| {
+            test.status == Status::Fail && words.iter().any(|word| test.name.contains(word))
+        })
+    };
+    let lived = matches!(guest.result.outcome, Outcome::Pass | Outcome::Fail);
+    let others = guest.tests.iter().find(|test| {
+        let said = test.name.contains(SAID) || test.name.starts_with("the kernel log has");
+        test.status == Status::Fail && !said
+    });
+    let (mark, evidence) = match (splat, failed(&DATA), others) {
+        (Some(splat), ..) => (Mark::Lost, splat.summary()),
+        (None, Some(test), _) => (Mark::Lost, test.name.clone()),
+        (None, None, Some(test)) => (Mark::Unknown, test.name.clone()),
+        (None, None, None) if lived => (Mark::Holds, "survived".to_string()),
+        (None, None, None) => (Mark::Unknown, guest.result.why.clone()),
+    };
+    let stats = guest.result.stats.values().next().cloned();
+    let stats = stats.unwrap_or_default();
+    let stat = |name: &str| stats.get(name).copied().unwrap_or(0);
+    let names = [
+        "zero_ref",
+        "tail",
+        "reused",
+        "unreferenced",
+        "not_writeback",
+        "unlocked_start",
+    ];
+    let counted = names
+        .iter()
+        .map(|name| (name.replace('_', "-"), stat(name)))
+        .filter(|(_, n)| *n > 0);
+    Stress {
+        verified: (lived && mark != Mark::Unknown).then(|| failed(&DATA).is_none()),
+        mark,
+        evidence,
+        end_writeback: stat("end_writeback"),
+        delays: stat("delays"),
+        verdicts: if stats.is_empty() {
+            guest.result.verdicts.clone()
+        } else {
+            counted.collect()
+        },
+        windows: windows(console.results()),
+        log: guest.dir.join("console.log"),
+    }
+}
+
+/// The histogram of the `windows` file, of all call sites together.
+fn windows<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<u32, u64> {
+    let mut all = BTreeMap::new();
+    for line in lines {
+        let Some(words) = line.trim_start().strip_prefix("# windows: site=") else {
+            continue;
+        };
+        for word in words.split(' ') {
+            let Some((log, count)) = word.split_once(':') else {
+                continue;
+            };
+            if let (Ok(log), Ok(count)) = (log.parse::<u32>(), count.parse::<u64>()) {
+                *all.entry(log).or_default() += count;
+            }
+        }
+    }
+    all
+}
+
+/// The table of the stress and of the alarms, readable at 100 columns.
+pub fn text(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_header([
+        "kernel",
+        "2 min",
+        "data",
+        "delays",
+        "alarms",
+        "wakewatch said",
+    ]);
+    for row in rows
+        .iter()
+        .filter(|row| row.stress.is_some() || row.alarms.is_some())
+    {
+        let mut cells = vec![row.key.clone()];
+        cells.extend(match &row.stress {
+            Some(stress) => [
+                stress.mark.sign().to_string(),
+                match stress.verified {
+                    Some(true) => "ok".to_string(),
+                    Some(false) => "WRONG".to_string(),
+                    None => "-".to_string(),
+                },
+                match stress.delays {
+                    0 => "-".to_string(),
+                    n => n.to_string(),
+                },
+            ],
+            None => ["-"; 3].map(str::to_string),
+        });
+        cells.push(alarms(row));
+        let said = row.stress.as_ref().map(|stress| {
+            let verdicts = stress.verdicts.iter();
+            verdicts
+                .map(|(name, n)| format!("{name} {n}"))
+                .collect::<Vec<_>>()
+        });
+        cells.push(match said {
+            None => "-".to_string(),
+            Some(said) if said.is_empty() => "nothing".to_string(),
+            Some(said) => said.join(", "),
+        });
+        table.add_row(cells);
+    }
+    let mut out = format!(
+        "{table}\n\nTwo minutes of stress.sh with a delay ({}), and what fio, fsx and e2fsck say of\n\
+         the data. `alarms`: the kernel's own assertion fired for something true, or falsely; after a\n\
+         stroke the model, where it says otherwise.\n",
+        soak::DELAY
+    );
+    for row in rows {
+        if let Some(stress) = row
+            .stress
+            .as_ref()
+            .filter(|stress| stress.mark != Mark::Holds)
+        {
+            out.push_str(&format!("- **{}**: {}\n", row.key, stress.evidence));
+        }
+    }
+    out
+}
+
+/// Alarms of the kernel's own assertion, true and false.
+pub fn alarms(row: &Row) -> String {
+    let words = |truly: bool, falsely: bool| {
+        let words = [(truly, "true"), (falsely, "FALSE")];
+        let words: Vec<&str> = words
+            .into_iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, word)| word)
+            .collect();
+        if words.is_empty() {
+            "none".to_string()
+        } else {
+            words.join(", ")
+        }
+    };
+    let Some(alarms) = row.alarms else {
+        return "-".to_string();
+    };
+    let measured = words(alarms.truly, alarms.falsely);
+    let model = words(
+        row.model.contains_key("true-alarm"),
+        row.model.contains_key("false-alarm"),
+    );
+    if measured == model {
+        measured
+    } else {
+        format!("{measured} / {model}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_all_call_sites_are_added() {
+        let lines = [
+            "# windows: site=end_writeback caller=ext4_finish_bio+0x19b/0x290 n=9 16:7 17:2",
+            "# windows: site=end_read caller=a n=1 16:1",
+            "# windows: table open=3 freed=0 room=1024",
+            "# callers: site=end_writeback calls=96 none=0",
+        ];
+        let all = windows(lines.into_iter());
+        assert_eq!(all, BTreeMap::from([(16, 8), (17, 2)]));
+    }
+}
