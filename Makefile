@@ -17,20 +17,20 @@ export CONFIG_VARIANT
 # Which proposals `make matrix` measures; FRESH=1: also those that were measured before.
 export ONLY PART
 export FRESH
-# A built tree of xfstests.
-export XFSTESTS
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
+# Of `make xfstests`; scripts/xfstests.sh has what they are without being said.
+export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
 S := scripts
 
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check bench soak stress lifecycle matrix kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak stress lifecycle matrix xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
 repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE]
 	@$(S)/lab.sh repro; status=$$?; $(S)/cache.sh; exit $$status
@@ -53,6 +53,15 @@ lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 
 matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|alarms|stress|price FRESH=1 LINUX=TREE]
 	@$(S)/matrix.sh
+
+xfstests: setup ## xfstests with wakewatch loaded [XFSTESTS=TREE KERNEL=fixed TESTS="quick wakewatch" FORM=4k WAKEWATCH=1]
+	@KERNEL='$(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))' $(S)/xfstests.sh
+
+xfstests-compare: setup ## what differs between two runs of it [A=RUN B=RUN]
+	@$(S)/xfstests.sh --compare
+
+xfstests-image: ## only the root image of it, the part that needs root
+	@$(S)/xfstests.sh --image
 
 check: setup ## only what needs no guest: style, lints, patches, host tests
 	@$(S)/check.sh

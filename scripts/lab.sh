@@ -5,6 +5,7 @@
 #
 # Builds what the lab (tests/lab) needs for these kernels, tells it where things
 # are, and becomes it: lab.sh repro, lab.sh test, lab.sh shell --kernel broken.
+# KERNELS=' ' is no kernel at all, for verbs that boot nothing.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -26,7 +27,8 @@ build_repro() {
 [[ -x $WW_VNG ]] || die "no virtme-ng; run: make setup"
 
 # Read whole first: with a process substitution a failure would go unnoticed.
-dirs=$("$WW_ROOT/scripts/kernel.sh" "${keys[@]}")
+dirs=''
+((${#keys[@]} == 0)) || dirs=$("$WW_ROOT/scripts/kernel.sh" "${keys[@]}")
 mapfile -t dirs <<<"$dirs"
 for i in "${!keys[@]}"; do
 	name=${keys[i]//-/_} # names of variables have no dashes

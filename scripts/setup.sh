@@ -49,6 +49,7 @@ util-linux      guest: taskset
 mount           guest: losetup, swapon
 procps          guest: sysctl, pkill
 bpftrace        guest: what wakewatch is measured against, and trace events
+debootstrap     xfstests: the root image
 trace-cmd       guest: trace events
 linux-perf      guest: trace events
 fio             guest: writes, and verifies what it wrote

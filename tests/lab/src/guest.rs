@@ -35,6 +35,8 @@ pub struct Boot {
     pub memory: String,
     /// Seconds for the script.
     pub timeout: u64,
+    /// Seconds between two lines of the script's, if it's to say something all the time.
+    pub stall: Option<u64>,
     /// Seconds until the kernel's first line.
     pub first_line: u64,
     /// Seconds from there to the start of the script.
@@ -83,6 +85,7 @@ impl Boot {
             kernel: lab.kernel(key)?,
             memory: needs.memory.clone().unwrap_or("2G".to_string()),
             timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT) * slow,
+            stall: None,
             first_line: FIRST_LINE,
             boot_limit: BOOT * slow,
             append: needs.append.clone(),
@@ -304,6 +307,8 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
     let mut console = Console::default();
     let mut stage = Limit::FirstLine(boot.first_line);
     let mut deadline = Instant::now() + Duration::from_secs(boot.first_line);
+    // Of the script as a whole, where it may not stall either.
+    let mut end = deadline;
     let mut hit = None;
     let mut killed = false;
     loop {
@@ -324,6 +329,12 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
                 if let (Some((next, secs)), None) = (next, hit) {
                     stage = next;
                     deadline = Instant::now() + Duration::from_secs(secs);
+                    end = deadline;
+                }
+                if let (Limit::Script(_), Some(stall), None) = (stage, boot.stall, hit) {
+                    if stream == Stream::Script {
+                        deadline = end.min(Instant::now() + Duration::from_secs(stall));
+                    }
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,

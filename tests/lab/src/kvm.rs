@@ -88,6 +88,7 @@ fn try_kvm(lab: &Lab, run_dir: &Path) -> Result<(Accel, String)> {
         kernel,
         memory: "512M".to_string(),
         timeout: 5,
+        stall: None,
         first_line: TRY_SECONDS / 2,
         boot_limit: TRY_SECONDS / 2,
         append: Vec::new(),

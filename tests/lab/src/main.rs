@@ -21,6 +21,7 @@ mod shell;
 mod soak;
 mod suites;
 mod vmcore;
+mod xfstests;
 
 use anyhow::{bail, Result};
 use clap::{Parser, Subcommand};
@@ -104,6 +105,10 @@ enum Verb {
         #[arg(long, value_enum)]
         part: Option<matrix::Part>,
     },
+    /// Run tests of an xfstests tree; started by scripts/xfstests.sh
+    Xfstests(xfstests::Args),
+    /// Compare two runs of it
+    XfstestsCompare { a: PathBuf, b: PathBuf },
     /// Show that reproduction is certain
     Certainty {
         /// Boots of each scenario
@@ -178,6 +183,8 @@ fn run() -> Result<bool> {
             fresh,
             part,
         } => matrix::verb(&lab, &keys, &failed, fresh, part),
+        Verb::Xfstests(args) => xfstests::verb(&lab, &args),
+        Verb::XfstestsCompare { a, b } => xfstests::compare_verb(&lab, &a, &b),
         Verb::Certainty { boots } => certainty::verb(&lab, boots),
     }
 }

@@ -12,6 +12,7 @@ use crate::outcome::Outcome;
 use crate::repro;
 use crate::soak;
 use crate::vmcore;
+use crate::xfstests;
 use anyhow::{bail, Context, Result};
 use serde::Serialize;
 use std::fs;
@@ -42,6 +43,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("stress", soak::stress_suite),
     ("mutants", mutants::suite),
     ("matrix", matrix::suite),
+    ("xfstests", xfstests::suite),
 ];
 
 #[derive(Serialize)]
@@ -146,7 +148,7 @@ impl Run<'_> {
         Ok(guest)
     }
 
-    fn accel(&mut self) -> Result<Accel> {
+    pub fn accel(&mut self) -> Result<Accel> {
         match self.accel {
             Some(accel) => Ok(accel),
             None => {

@@ -1,0 +1,336 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: XFSTESTS=TREE [KERNEL=fixed TESTS="quick wakewatch" FORM=4k WAKEWATCH=1 LIMIT=600 MINUTES=90
+#        MEMORY=3G EXCLUDE=FILE] xfstests.sh [--check | --args]
+#        xfstests.sh --image
+#        A=RUN B=RUN xfstests.sh --compare
+#
+# Runs a built xfstests tree on ext4 (or another file system) on loop devices on shmem huge pages, with
+# wakewatch loaded, in a guest. All of it is checked before anything is built or booted; --check ends
+# there, and --args, with both images made, where it would boot. --image makes the guest's root image alone, which is the part that needs root; --compare
+# compares two runs. tests/guest/xfstests.sh is the guest's part, tests/lab/src/xfstests.rs the rest.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+OWN=$WW_ROOT/tests/xfstests
+IMAGES=$WW_CACHE/xfstests
+# Raise it when images are made in another way than before.
+RECIPE=1
+# What a run takes of the cache's disk: two images made, their directory, and room for results.
+DISK_MB=${DISK_MB:-4096}
+# For the guest's kernel, QEMU and the rest of this machine, besides the guest's memory.
+SPARE_MB=512
+
+# ---------------------------------------------------------------- the root image
+
+# One package a line, and what it is for; of the distribution that runs here, because the tree's
+# programs are linked against its libraries.
+ROOT_COMMON="
+acl             tests of access control lists
+attr            of extended attributes
+bc              xfstests' arithmetic
+btrfs-progs     FORM=btrfs
+bsdextrautils   hexdump, column
+dbench          a load
+e2fsprogs       mkfs.ext4, fsck
+fio             a load
+gawk            xfstests
+hostname        xfstests
+libcap2-bin     setcap
+liburing2       of the tree's programs
+libuuid1        the same
+kmod            lsmod
+mount           mount, losetup
+perl            xfstests
+procps          ps, pgrep, sysctl
+psmisc          fuser, killall
+python3-minimal some tests
+quota           tests of quotas
+util-linux      findmnt, blockdev, su
+uuid-runtime    uuidgen
+xfsdump         FORM=xfs
+xfsprogs        xfs_io, which most tests need; FORM=xfs
+"
+# shellcheck disable=SC2034  # used by name
+ROOT_bookworm="
+libaio1         of the tree's programs
+libgdbm6        the same
+libgdbm-compat4 the same
+"
+# shellcheck disable=SC2034  # used by name
+ROOT_trixie="
+libaio1t64      of the tree's programs
+libgdbm6t64     the same
+libgdbm-compat4t64 the same
+"
+
+codename() {
+	local ID='' VERSION_CODENAME=''
+	# shellcheck source=/dev/null
+	[[ ! -r /etc/os-release ]] || . /etc/os-release
+	case $ID:$VERSION_CODENAME in
+	debian:bookworm | debian:trixie) echo "$VERSION_CODENAME" ;;
+	*) die "a root image can be made on Debian 12 and 13 only" ;;
+	esac
+}
+
+root_packages() { # CODENAME
+	local table=ROOT_$1
+	printf '%s\n' "$ROOT_COMMON" "${!table}" | awk 'NF { print $1 }'
+}
+
+root_image() { # prints where it is, or is to be
+	local code
+	code=$(codename)
+	echo "$IMAGES/root-$code-$({
+		echo "$RECIPE"
+		root_packages "$code"
+		declare -f populate make_image
+	} | sha).img"
+}
+
+# The mirror that this machine's apt uses.
+mirror() { # CODENAME
+	# shellcheck disable=SC2016  # apt's own variables
+	apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Architecture: amd64' |
+		awk -v code="$1" '$2 == code && $3 == "main" { print $1; exit }'
+}
+
+populate() { # DIR CODENAME MIRROR: what is in the image
+	local dir=$1 name id=1000
+	# What it mounts is gone when it ends, however it ends.
+	unshare --mount debootstrap --variant=minbase --include="$(root_packages "$2" | paste -sd ,)" "$2" "$dir" "$3"
+	# The users that tests become. The one that begins with a digit is refused by useradd.
+	for name in fsgqa fsgqa2 123456-fsgqa; do
+		echo "$name:x:$id:$id::/home/$name:/bin/bash" >>"$dir/etc/passwd"
+		echo "$name:*:19000:0:99999:7:::" >>"$dir/etc/shadow"
+		echo "$name:x:$id:" >>"$dir/etc/group"
+		mkdir -p "$dir/home/$name"
+		chown "$id:$id" "$dir/home/$name"
+		id=$((id + 1))
+	done
+	ln -sf /proc/self/mounts "$dir/etc/mtab"
+	mkdir -p "$dir/xfstests" "$dir/ww-shm" "$dir/ww-test" "$dir/ww-scratch" "$dir/ww-results"
+	rm -rf "$dir/var/cache/apt/"* "$dir/var/lib/apt/lists/"* "$dir/usr/share/doc" "$dir/usr/share/man" \
+		"$dir/usr/share/locale" "$dir/debootstrap"
+}
+
+make_image() { # DIR IMAGE: without a journal, for it is only read
+	local mb
+	mb=$(($(du -sm "$1" | cut -f1) * 5 / 4 + 64))
+	truncate -s "${mb}M" "$2"
+	mke2fs -q -F -t ext4 -O ^has_journal -m 0 -d "$1" "$2"
+}
+
+# remove_old PREFIX: images that nobody has used for a day. One that was is perhaps still booted from.
+remove_old() {
+	[[ ! -d $IMAGES ]] || find "$IMAGES" -name "$1-*.img" -mmin +1440 -delete
+}
+
+make_root() { # IMAGE
+	local image=$1 code uri
+	code=$(codename)
+	((EUID == 0)) || die "the root image of the guests is made by debootstrap, as root and once: sudo make xfstests-image WAKEWATCH_CACHE=$WW_CACHE"
+	command -v debootstrap >/dev/null || die "no debootstrap; run: make setup"
+	uri=$(mirror "$code")
+	[[ -n $uri ]] || die "apt-get indextargets names no mirror of $code; run: apt-get update"
+	say "xfstests: a root image of Debian $code, made once, with $(root_packages "$code" | paste -sd ' ')"
+	scratch_dir
+	run_logged "root image: debootstrap" "$WW_CACHE/logs/xfstests-root.log" populate "$SCRATCH/root" "$code" "$uri"
+	run_logged "root image" "$WW_CACHE/logs/xfstests-root-image.log" make_image "$SCRATCH/root" "$SCRATCH/image"
+	remove_old "root-$code"
+	publish "$SCRATCH/image" "$image"
+	rm -rf "$SCRATCH"
+	# Root may have made it for somebody else.
+	chown --reference="$WW_CACHE" "$IMAGES" "$image" "$WW_CACHE/build.lock" "$WW_CACHE/tmp" "$WW_CACHE/logs"
+}
+
+# ---------------------------------------------------------------- the tree
+
+# What of a tree is needed at run time. Objects and the history are not.
+tree_files() {
+	(cd "$TREE" && find . \( -name .git -o -name .libs -o -path ./results \) -prune -o \
+		\( -type f -o -type l \) ! -name '*.o' ! -name '*.lo' ! -name '*.a' ! -name '*.la' ! -name local.config -print)
+}
+
+tree_image() {
+	echo "$IMAGES/tree-$({
+		echo "$RECIPE"
+		tree_files | LC_ALL=C sort | (cd "$TREE" && tr '\n' '\0' | xargs -0 stat -c '%n %s %Y')
+	} | sha).img"
+}
+
+copy_tree() { # DIR
+	tree_files | rsync -a --files-from=- "$TREE/" "$1/"
+}
+
+make_tree() { # IMAGE
+	local image=$1
+	scratch_dir
+	mkdir "$SCRATCH/tree"
+	run_logged "copy of the xfstests tree" "$WW_CACHE/logs/xfstests-tree.log" copy_tree "$SCRATCH/tree"
+	run_logged "image of the xfstests tree" "$WW_CACHE/logs/xfstests-image.log" make_image "$SCRATCH/tree" "$SCRATCH/image"
+	remove_old tree
+	publish "$SCRATCH/image" "$image"
+	rm -rf "$SCRATCH"
+}
+
+check_tree() {
+	[[ -n ${XFSTESTS:-} ]] || die "usage: make xfstests XFSTESTS=/path/to/a/built/tree"
+	TREE=$(cd "$XFSTESTS" 2>/dev/null && pwd -P) || die "XFSTESTS=$XFSTESTS: no such directory"
+	[[ -x $TREE/check && -f $TREE/common/rc && -d $TREE/tests/generic ]] ||
+		die "XFSTESTS=$XFSTESTS: not an xfstests tree (it has no check, common/rc and tests/generic)"
+	[[ -x $TREE/ltp/fsx && -x $TREE/src/feature && -f $TREE/tests/generic/group.list ]] ||
+		die "XFSTESTS=$XFSTESTS: not built (no ltp/fsx, src/feature or tests/generic/group.list); its README says how, under BUILDING THE FSQA SUITE: the packages, then make"
+}
+
+# ---------------------------------------------------------------- what is asked for
+
+listed() { # FILE: names, the first word of each line
+	awk '!/^#/ && NF { print $1 }' "$1"
+}
+
+# expand WORD...: the tests of sets, and names as they are.
+expand() {
+	local word dir
+	for word in "$@"; do
+		case $word in
+		quick | long) listed "$OWN/$word" ;;
+		wakewatch) (cd "$OWN" && printf '%s\n' wakewatch/[0-9][0-9][0-9]) ;;
+		auto)
+			for dir in generic "$FSTYP"; do
+				[[ ! -f $TREE/tests/$dir/group.list ]] || awk -v dir="$dir" \
+					'/^[0-9]/ { for (i = 2; i <= NF; i++) if ($i == "auto") print dir "/" $1 }' "$TREE/tests/$dir/group.list"
+			done
+			;;
+		*) echo "$word" ;;
+		esac
+	done | awk '!seen[$0]++'
+}
+
+check_tests() { # sets LIST
+	local name missing='' dir words
+	read -r -a words <<<"$TESTS"
+	LIST=$(expand "${words[@]}")
+	[[ -n $LIST ]] || die "TESTS is empty: give quick, long, auto, wakewatch, or names such as generic/029"
+	while read -r name; do
+		dir=$TREE/tests
+		[[ $name != wakewatch/* ]] || dir=$OWN
+		[[ $name =~ ^[a-z0-9]+/[0-9]{3,4}$ && -f $dir/$name ]] || missing+=" $name"
+	done <<<"$LIST"
+	[[ -z $missing ]] || die "TESTS: no such test in this tree:$missing (there are the sets quick, long, auto, wakewatch, and names such as generic/029)"
+}
+
+check_exclude() {
+	[[ -f $EXCLUDE ]] || die "EXCLUDE=$EXCLUDE: no such file"
+	local line
+	line=$(awk '!/^#/ && NF == 1 { print $1; exit }' "$EXCLUDE")
+	[[ -z $line ]] || die "$EXCLUDE: $line has no reason beside it"
+}
+
+# Sets FSTYP, MKFS_OPTIONS and MOUNT_OPTIONS, and the kernel's variant where one is needed.
+check_form() {
+	FSTYP=ext4 MKFS_OPTIONS='-b 4096' MOUNT_OPTIONS=''
+	case $FORM in
+	4k) ;;
+	1k) MKFS_OPTIONS='-b 1024' ;;
+	dioread_lock) MOUNT_OPTIONS='-o acl,user_xattr,dioread_lock' ;;
+	data-journal) MOUNT_OPTIONS='-o acl,user_xattr,data=journal' ;;
+	nojournal) MKFS_OPTIONS+=' -O ^has_journal' ;;
+	xfs | btrfs)
+		FSTYP=$FORM MKFS_OPTIONS=''
+		export CONFIG_VARIANT=${CONFIG_VARIANT:-filesystems}
+		;;
+	*) die "FORM=$FORM: there are 4k, 1k, dioread_lock, data-journal, nojournal, xfs, btrfs" ;;
+	esac
+}
+
+check_number() { # NAME LEAST
+	if [[ ! ${!1} =~ ^[0-9]{1,6}$ ]] || ((10#${!1} < $2)); then
+		die "$1=${!1}: a number of at least $2 is wanted"
+	fi
+}
+
+check_machine() {
+	local mb available place=$WW_CACHE
+	case $MEMORY in
+	*[!0-9GM]* | '' | [GM]*) die "MEMORY=$MEMORY: no amount of memory; 3G and 3072M are" ;;
+	*G) mb=$((10#${MEMORY%G} * 1024)) ;;
+	*) mb=$((10#${MEMORY%M})) ;;
+	esac
+	((mb >= 2048)) || die "MEMORY=$MEMORY: two devices of 1200 MB in memory and the tests need 2G at least"
+	available=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+	((available >= mb + SPARE_MB)) ||
+		die "too little memory: $available MB are available, and a guest of $MEMORY needs $((mb + SPARE_MB)) (MEMORY=2G asks for less)"
+	while [[ ! -d $place ]]; do place=$(dirname "$place"); done
+	available=$(df -Pm "$place" | awk 'NR == 2 { print $4 }')
+	((available >= DISK_MB)) || die "too little disk: $available MB are free at $place, and $DISK_MB are wanted"
+}
+
+# ---------------------------------------------------------------- verbs
+
+case ${1:-} in
+--image)
+	image=$(root_image)
+	if [[ ! -e $image ]]; then
+		take_build_lock
+		[[ -e $image ]] || make_root "$image"
+	fi
+	printf '%s\n' "$image"
+	exit
+	;;
+--compare)
+	[[ -n ${A:-} && -n ${B:-} ]] || die "usage: make xfstests-compare A=RUN B=RUN (folders of two runs, or their names in $WW_CACHE/runs)"
+	for run in "$A" "$B"; do
+		[[ -f $run/xfstests.json || -f $WW_CACHE/runs/$run/xfstests.json ]] ||
+			die "$run: not a finished run of make xfstests (it has no xfstests.json)"
+	done
+	# Without a kernel: nothing boots.
+	KERNELS=' ' exec "$WW_ROOT/scripts/lab.sh" xfstests-compare "$A" "$B"
+	;;
+'' | --check | --args) ;;
+*) die "usage: xfstests.sh [--check | --args | --image | --compare]" ;;
+esac
+
+KERNEL=${KERNEL:-fixed}
+TESTS=${TESTS:-quick wakewatch}
+FORM=${FORM:-4k}
+WAKEWATCH=${WAKEWATCH:-1}
+LIMIT=${LIMIT:-600}
+MINUTES=${MINUTES:-90}
+MEMORY=${MEMORY:-3G}
+EXCLUDE=${EXCLUDE:-$OWN/exclude}
+
+check_tree
+check_form
+check_exclude
+check_tests
+case $WAKEWATCH in 0 | 1) ;; *) die "WAKEWATCH=$WAKEWATCH: 1 loads it, 0 runs without it" ;; esac
+check_number LIMIT 10
+check_number MINUTES 1
+check_machine
+"$WW_ROOT/scripts/kernel.sh" --patches "$KERNEL" >/dev/null
+[[ ${1:-} != --check ]] || exit 0
+
+root=$("$0" --image)
+tree=$(tree_image)
+if [[ ! -e $tree ]]; then
+	take_build_lock
+	[[ -e $tree ]] || make_tree "$tree"
+	exec 9>&-
+fi
+
+touch -c "$root" "$tree" 2>/dev/null || true
+
+args=(--kernel "$KERNEL" --root "$root" --tree "$tree" --form "$FORM" --fstyp "$FSTYP"
+	--mkfs-options="$MKFS_OPTIONS" --mount-options="$MOUNT_OPTIONS" --exclude "$EXCLUDE"
+	--limit "$LIMIT" --minutes "$MINUTES" --memory "$MEMORY" --asked "$TESTS")
+((WAKEWATCH)) || args+=(--without)
+mapfile -t names <<<"$LIST"
+if [[ ${1:-} == --args ]]; then
+	printf '%s\n' "${args[@]}" "${names[@]}"
+	exit
+fi
+KERNELS=$KERNEL exec "$WW_ROOT/scripts/lab.sh" xfstests "${args[@]}" "${names[@]}"

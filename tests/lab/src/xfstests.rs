@@ -1,0 +1,1276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An xfstests tree in guests, with wakewatch's own verdict beside each result, and the difference between
+//! two such runs. scripts/xfstests.sh has checked what was asked for, tests/guest/xfstests.sh runs the
+//! tests and leaves a folder of each; here they are read, and a guest that died is followed by another
+//! one that goes on at the next test.
+
+use crate::console::Console;
+use crate::env::Lab;
+use crate::guest::{self, Boot, Guest};
+use crate::ktap::{Counts, Status, Test};
+use crate::kvm::{self, Accel};
+use crate::outcome::Outcome;
+use crate::suites::Run;
+use anyhow::{bail, Context, Result};
+use clap::Parser;
+use comfy_table::{presets::ASCII_MARKDOWN, Table};
+use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_xml::{Reader, Writer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What scripts/xfstests.sh says.
+#[derive(clap::Args, Clone)]
+pub struct Args {
+    #[arg(long, value_name = "KEY")]
+    kernel: String,
+    /// Image of the guest's root
+    #[arg(long)]
+    root: PathBuf,
+    /// Image of the built tree
+    #[arg(long)]
+    tree: PathBuf,
+    #[arg(long)]
+    form: String,
+    #[arg(long)]
+    fstyp: String,
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    mkfs_options: String,
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    mount_options: String,
+    /// Tests that are not run, with their reasons
+    #[arg(long)]
+    exclude: PathBuf,
+    /// Seconds for a test
+    #[arg(long)]
+    limit: u64,
+    /// For all of them
+    #[arg(long)]
+    minutes: u64,
+    /// Of the guest
+    #[arg(long)]
+    memory: String,
+    /// The tests as the user has named them
+    #[arg(long)]
+    asked: String,
+    /// Do not load wakewatch
+    #[arg(long)]
+    without: bool,
+    #[arg(required = true)]
+    tests: Vec<String>,
+}
+
+/// What became of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Mark {
+    Pass,
+    Fail,
+    /// xfstests says that it can't be run here.
+    NotRun,
+    /// By the exclude file.
+    Excluded,
+    /// The guest died in it.
+    Died,
+    /// It did not end within its limit.
+    Hung,
+    /// There was no time left.
+    NotReached,
+}
+
+impl Mark {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "FAIL",
+            Self::NotRun => "not run",
+            Self::Excluded => "excluded",
+            Self::Died => "GUEST DIED",
+            Self::Hung => "HUNG",
+            Self::NotReached => "NOT REACHED",
+        }
+    }
+
+    fn status(self) -> Status {
+        match self {
+            Self::Pass => Status::Pass,
+            Self::NotRun | Self::Excluded => Status::Skip,
+            Self::Fail | Self::Died | Self::Hung | Self::NotReached => Status::Fail,
+        }
+    }
+}
+
+/// What wakewatch says of a test.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Verdict {
+    /// Findings, reported or counted, by verdict.
+    findings: BTreeMap<String, u64>,
+    /// Call sites that have ended writeback without a reference to spare.
+    unreferenced_sites: u64,
+    windows: u64,
+    /// Of the longest window that a wake has ended: at least 2 to this power, in ns.
+    longest: Option<u32>,
+    missed: u64,
+}
+
+impl Verdict {
+    fn reports(&self) -> u64 {
+        self.findings.values().sum()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Row {
+    test: String,
+    mark: Mark,
+    why: String,
+    seconds: Option<f64>,
+    wakewatch: Option<Verdict>,
+}
+
+/// xfstests.json: a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Saved {
+    kernel: String,
+    /// The directory of the kernel: its key in the cache.
+    build: String,
+    form: String,
+    wakewatch: bool,
+    asked: String,
+    seconds: f64,
+    boots: usize,
+    rows: Vec<Row>,
+    callers: Vec<Caller>,
+}
+
+/// A call site of `callers`, over all guests of a run.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Caller {
+    site: String,
+    caller: String,
+    calls: u64,
+    none: u64,
+}
+
+// ------------------------------------------------------------------ wakewatch's files
+
+/// The three files that the guest keeps before and after a test.
+#[derive(Default)]
+struct Snapshot {
+    stats: BTreeMap<String, u64>,
+    /// calls and none, by site and caller.
+    callers: BTreeMap<(String, String), (u64, u64)>,
+    /// Counts by power of two, by site and caller.
+    windows: BTreeMap<(String, String), BTreeMap<u32, u64>>,
+}
+
+/// `name=` in a line of words.
+fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+impl Snapshot {
+    fn parse(text: &str) -> Self {
+        let mut all = Self::default();
+        let mut part = "";
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("== ") {
+                part = name;
+                continue;
+            }
+            let place = || {
+                let site = word(line, "site")?.to_string();
+                Some((site, word(line, "caller")?.to_string()))
+            };
+            match part {
+                "stats" => {
+                    if let Some((name, value)) = line.split_once(": ") {
+                        if let Ok(value) = value.trim().parse() {
+                            all.stats.insert(name.to_string(), value);
+                        }
+                    }
+                }
+                "callers" => {
+                    let count = |name| word(line, name).and_then(|n| n.parse().ok());
+                    if let (Some(place), Some(calls), Some(none)) =
+                        (place(), count("calls"), count("none"))
+                    {
+                        all.callers.insert(place, (calls, none));
+                    }
+                }
+                "windows" => {
+                    let Some(place) = place() else { continue };
+                    let counts = line.split_whitespace().filter_map(|word| {
+                        let (power, n) = word.split_once(':')?;
+                        Some((power.parse().ok()?, n.parse().ok()?))
+                    });
+                    all.windows.insert(place, counts.collect());
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+
+    fn read(path: &Path) -> Option<Self> {
+        let snapshot = Self::parse(&fs::read_to_string(path).ok()?);
+        (!snapshot.stats.is_empty()).then_some(snapshot)
+    }
+
+    fn stat(&self, name: &str) -> u64 {
+        self.stats.get(name).copied().unwrap_or(0)
+    }
+}
+
+/// The counters of findings, and the verdicts they count.
+const FINDINGS: &[(&str, &str)] = &[
+    ("zero_ref", "zero-ref"),
+    ("tail", "tail"),
+    ("reused", "reused"),
+    ("unreferenced", "unreferenced"),
+    ("not_writeback", "not-writeback"),
+    ("unlocked_start", "unlocked-start"),
+];
+
+/// What has come to it between two snapshots.
+fn verdict(before: &Snapshot, after: &Snapshot) -> Verdict {
+    let grown = |name: &str| after.stat(name).saturating_sub(before.stat(name));
+    let findings = FINDINGS
+        .iter()
+        .filter_map(|(counter, name)| match grown(counter) {
+            0 => None,
+            n => Some((name.to_string(), n)),
+        });
+    let sites = after.callers.iter().filter(|(place, (_, none))| {
+        *none > before.callers.get(*place).map_or(0, |(_, before)| *before)
+    });
+    let longest = after.windows.iter().flat_map(|(place, counts)| {
+        let old = before.windows.get(place);
+        counts
+            .iter()
+            .filter(move |(power, n)| {
+                **n > old.and_then(|old| old.get(power)).copied().unwrap_or(0)
+            })
+            .map(|(power, _)| *power)
+    });
+    let missed = after
+        .stats
+        .keys()
+        .filter(|name| name.starts_with("missed_"));
+    Verdict {
+        findings: findings.collect(),
+        unreferenced_sites: sites.count() as u64,
+        windows: grown("windows_opened"),
+        longest: longest.max(),
+        missed: missed.map(|name| grown(name)).sum(),
+    }
+}
+
+/// "66 us": the least that a window of this power of two lasted.
+fn length(power: u32) -> String {
+    let ns = (1u64 << power.min(63)) as f64;
+    match ns {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.0} us", ns / 1e3),
+        ns if ns < 1e9 => format!("{:.0} ms", ns / 1e6),
+        ns => format!("{:.0} s", ns / 1e9),
+    }
+}
+
+// ------------------------------------------------------------------ what check says
+
+/// The first test case of an xunit file: nothing if it passed.
+fn xunit(text: &str) -> Result<Option<(Mark, String)>> {
+    let mut reader = Reader::from_str(text);
+    let mut seen = false;
+    loop {
+        match reader.read_event()? {
+            Event::Eof if seen => return Ok(None),
+            Event::Eof => bail!("no test case in it"),
+            Event::Start(tag) | Event::Empty(tag) => {
+                let mark = match tag.name().as_ref() {
+                    b"testcase" => {
+                        seen = true;
+                        continue;
+                    }
+                    b"failure" => Mark::Fail,
+                    b"skipped" => Mark::NotRun,
+                    _ => continue,
+                };
+                let message = match tag.try_get_attribute("message")? {
+                    Some(message) => message.unescape_value()?.trim().to_string(),
+                    None => String::new(),
+                };
+                return Ok(Some((mark, message)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What check says is about its own folders.
+fn tidy(message: &str) -> String {
+    let text = message.replace("/ww-results/", "");
+    text.trim_start_matches(['-', ' ']).to_string()
+}
+
+/// What the folder of a test says, of a guest that has come to its end or not; nothing if the test was
+/// not begun.
+fn row(dir: &Path, test: &str, guest: &str, console: &Console) -> Option<Row> {
+    if !dir.is_dir() {
+        return None;
+    }
+    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+    let (mark, why) = if let Some(limit) = read("limit") {
+        let why = format!("did not end within {} s", limit.trim());
+        (Mark::Hung, why)
+    } else if let Some(status) = read("done") {
+        judge(status.trim(), read("result.xml"), read("check.out"))
+    } else {
+        (Mark::Died, guest.to_string())
+    };
+    let before = Snapshot::read(&dir.join("before"));
+    let wakewatch = match (before, Snapshot::read(&dir.join("after"))) {
+        (Some(before), Some(after)) => Some(verdict(&before, &after)),
+        // All that there is of a guest that died is on its console.
+        (Some(_), None) => Some(Verdict {
+            findings: crate::console::count_verdicts(&console.reports(since(console, test))),
+            ..Verdict::default()
+        }),
+        _ => None,
+    };
+    Some(Row {
+        test: test.to_string(),
+        mark,
+        why: tidy(&why),
+        seconds: read("seconds").and_then(|text| text.trim().parse().ok()),
+        wakewatch,
+    })
+}
+
+/// By check's exit status, its xunit file and its output.
+fn judge(status: &str, xml: Option<String>, out: Option<String>) -> (Mark, String) {
+    let last = |out: Option<String>| {
+        let out = out.unwrap_or_default();
+        let line = out.lines().rev().find(|line| !line.trim().is_empty());
+        line.unwrap_or("it said nothing").trim().to_string()
+    };
+    match xml.as_deref().map(xunit) {
+        None => (
+            Mark::Fail,
+            format!("check ended with status {status}: {}", last(out)),
+        ),
+        Some(Err(err)) => (Mark::Fail, format!("result.xml can't be read: {err}")),
+        Some(Ok(Some(found))) => found,
+        Some(Ok(None)) if status == "0" => (Mark::Pass, String::new()),
+        Some(Ok(None)) => (
+            Mark::Fail,
+            format!("check ended with status {status}: {}", last(out)),
+        ),
+    }
+}
+
+/// The lines of a console from the beginning of a test.
+fn since(console: &Console, test: &str) -> std::ops::Range<usize> {
+    let mark = format!("ww-lab: test {test}");
+    let at = console
+        .lines
+        .iter()
+        .rposition(|line| line.text.trim_end().ends_with(&mark));
+    at.unwrap_or(console.lines.len())..console.lines.len()
+}
+
+/// Names and reasons of the exclude file.
+fn excludes(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.trim().split_once(char::is_whitespace))
+        .map(|(name, why)| (name.to_string(), why.trim().to_string()))
+        .collect()
+}
+
+// ------------------------------------------------------------------ a run
+
+fn boot(lab: &Lab, args: &Args, n: usize, tests: &[String], seconds: u64) -> Result<Boot> {
+    let name = format!("{}-{n}", args.kernel);
+    let mut boot = Boot::of_scripts(lab, &args.kernel, &name, &["xfstests"])?;
+    boot.memory = args.memory.clone();
+    // Making file systems, the tests' limit and some time to notice.
+    boot.timeout = seconds + args.limit + 120;
+    boot.stall = Some(args.limit + 120);
+    for image in [&args.root, &args.tree] {
+        boot.machine.push(format!(
+            "--qemu-opts=-drive file={},if=virtio,format=raw,readonly=on",
+            image.display()
+        ));
+    }
+    let mut set = |name: &str, value: String| boot.env.push((name.to_string(), value));
+    set("WW_TESTS", tests.join(" "));
+    set("WW_FSTYP", args.fstyp.clone());
+    set("WW_MKFS", args.mkfs_options.clone());
+    set("WW_MOUNT", args.mount_options.clone());
+    set("WW_LIMIT", args.limit.to_string());
+    set("WW_SECONDS", seconds.to_string());
+    if args.without {
+        set("WW_WITHOUT", "1".to_string());
+    }
+    Ok(boot)
+}
+
+/// Whether it came to its end, and not to that of its tests.
+fn came_to_its_end(guest: &Guest) -> bool {
+    matches!(
+        guest.result.outcome,
+        Outcome::Pass | Outcome::Fail | Outcome::Skip
+    )
+}
+
+/// Runs them all, in as many guests as it takes.
+fn run(lab: &Lab, accel: Accel, dir: &Path, args: &Args, say: &dyn Fn(&str)) -> Result<Saved> {
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(args.minutes * 60);
+    let excluded = excludes(&fs::read_to_string(&args.exclude)?);
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for test in &args.tests {
+        if let Some(why) = excluded.get(test) {
+            rows.insert(test.clone(), empty(test, Mark::Excluded, why));
+        }
+    }
+    let mut pending: Vec<String> = args.tests.clone();
+    pending.retain(|test| !rows.contains_key(test));
+    let mut callers = BTreeMap::new();
+    let mut boots = 0;
+    let build = lab.kernel(&args.kernel)?.dir;
+    let results = dir.join("results");
+    while !pending.is_empty() {
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        if left == 0 {
+            break;
+        }
+        boots += 1;
+        let boot = boot(lab, args, boots, &pending, left)?;
+        say(&format!(
+            "boot {}: {} tests from {} on",
+            boot.name,
+            pending.len(),
+            pending[0]
+        ));
+        let mut live = boot.clone();
+        live.live = true;
+        let guest = guest::run(lab, accel, dir, &live)?;
+        let why = guest.result.why.clone();
+        let tests = guest.dir.join("tests");
+        let mut last = None;
+        let mut done = 0;
+        let mut hung = false;
+        for test in &pending {
+            let folder = tests.join(test);
+            let Some(row) = row(&folder, test, &why, &guest.console) else {
+                break;
+            };
+            hung |= row.mark == Mark::Hung;
+            if matches!(row.mark, Mark::Died | Mark::Hung) {
+                say(&format!("{test}: {} ({})", row.mark.text(), row.why));
+            }
+            last = Snapshot::read(&folder.join("after")).or(last);
+            done += 1;
+            let kept = results.join(test);
+            fs::create_dir_all(kept.parent().unwrap_or(&results))?;
+            fs::rename(&folder, &kept)?;
+            rows.insert(test.clone(), row);
+        }
+        for (place, (calls, none)) in last.map(|last| last.callers).unwrap_or_default() {
+            let sum = callers.entry(place).or_insert((0, 0));
+            *sum = (sum.0 + calls, sum.1 + none);
+        }
+        if done == 0 && (left > 60 || !came_to_its_end(&guest)) {
+            bail!(
+                "the guest has not come to its first test: {why}; its log: {}",
+                guest.dir.join("console.log").display()
+            );
+        }
+        pending.drain(..done);
+        if came_to_its_end(&guest) && !hung {
+            break;
+        }
+    }
+    let rows = args.tests.iter().map(|test| {
+        let left = || empty(test, Mark::NotReached, "the time for all of them was over");
+        rows.remove(test).unwrap_or_else(left)
+    });
+    let saved = Saved {
+        kernel: args.kernel.clone(),
+        build: build
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        form: args.form.clone(),
+        wakewatch: !args.without,
+        asked: args.asked.clone(),
+        rows: rows.collect(),
+        seconds: begun.elapsed().as_secs_f64().round(),
+        boots,
+        callers: callers
+            .into_iter()
+            .map(|((site, caller), (calls, none))| Caller {
+                site,
+                caller,
+                calls,
+                none,
+            })
+            .collect(),
+    };
+    fs::write(
+        dir.join("xfstests.json"),
+        serde_json::to_string_pretty(&saved)? + "\n",
+    )?;
+    fs::write(dir.join("junit.xml"), junit(&saved)?)?;
+    fs::write(dir.join("ktap"), ktap(&saved))?;
+    let mut text = saved.title() + "\n\n" + &table(&saved).to_string() + "\n";
+    if !saved.callers.is_empty() {
+        text.push_str(&format!("\n{}\n", callers_table(&saved)));
+    }
+    fs::write(dir.join("table.md"), text)?;
+    Ok(saved)
+}
+
+fn empty(test: &str, mark: Mark, why: &str) -> Row {
+    Row {
+        test: test.to_string(),
+        mark,
+        why: why.to_string(),
+        seconds: None,
+        wakewatch: None,
+    }
+}
+
+pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
+    let dir = lab.run_dir("xfstests")?;
+    let accel = kvm::probe(lab, &dir, &|line| println!("{line}"))?;
+    let saved = run(lab, accel, &dir, args, &|line| println!("# {line}"))?;
+    println!("\n{}\n\n{}", saved.title(), table(&saved));
+    if !saved.callers.is_empty() {
+        println!("\n{}", callers_table(&saved));
+    }
+    println!("\nresults: {}", dir.display());
+    let counts = saved.counts();
+    println!("{counts}");
+    Ok(counts.failed == 0 && counts.passed > 0)
+}
+
+impl Saved {
+    fn title(&self) -> String {
+        format!(
+            "xfstests on {}, {}, {}: {}, {} s, {} boots",
+            self.build,
+            self.form,
+            if self.wakewatch {
+                "wakewatch loaded"
+            } else {
+                "without wakewatch"
+            },
+            self.asked,
+            self.seconds,
+            self.boots
+        )
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.tests().iter().for_each(|test| counts += test.counts());
+        counts
+    }
+
+    fn tests(&self) -> Vec<Test> {
+        self.rows
+            .iter()
+            .map(|row| {
+                let mut test = Test::new(&row.test, row.mark.status());
+                if row.mark != Mark::Pass {
+                    let mark = row.mark.text().to_lowercase();
+                    test.notes.push(match row.why.is_empty() {
+                        true => mark,
+                        false => format!("{mark}: {}", row.why),
+                    });
+                }
+                test.notes.extend(row.wakewatch.as_ref().map(|w| {
+                    let findings = match w.reports() {
+                        0 => "no report".to_string(),
+                        _ => by_verdict(w),
+                    };
+                    format!("wakewatch: {findings}, {} windows", w.windows)
+                }));
+                test
+            })
+            .collect()
+    }
+
+    fn load(lab: &Lab, run: &Path) -> Result<Self> {
+        let places = [run.to_path_buf(), lab.cache.join("runs").join(run)];
+        let file = places.iter().map(|dir| dir.join("xfstests.json"));
+        let file = file
+            .into_iter()
+            .find(|file| file.is_file())
+            .with_context(|| format!("{}: no run of make xfstests", run.display()))?;
+        serde_json::from_str(&fs::read_to_string(&file)?)
+            .with_context(|| format!("{} can't be read", file.display()))
+    }
+}
+
+fn by_verdict(w: &Verdict) -> String {
+    let parts = w.findings.iter().map(|(name, n)| format!("{name} {n}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn new_table(header: Vec<&str>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_header(header);
+    table
+}
+
+fn seconds(s: Option<f64>) -> String {
+    s.map_or(String::new(), |s| format!("{s:.1}"))
+}
+
+fn table(saved: &Saved) -> Table {
+    let mut table = new_table(vec![
+        "test",
+        "xfstests",
+        "s",
+        "reports",
+        "unreferenced sites",
+        "windows",
+        "longest >=",
+        "missed",
+        "why",
+    ]);
+    for row in &saved.rows {
+        let mut cells = vec![
+            row.test.clone(),
+            row.mark.text().to_string(),
+            seconds(row.seconds),
+        ];
+        match &row.wakewatch {
+            Some(w) => cells.extend([
+                match w.reports() {
+                    0 => "0".to_string(),
+                    _ => by_verdict(w),
+                },
+                w.unreferenced_sites.to_string(),
+                w.windows.to_string(),
+                w.longest.map_or(String::new(), length),
+                w.missed.to_string(),
+            ]),
+            None => cells.extend(std::iter::repeat_n(String::new(), 5)),
+        }
+        cells.push(row.why.clone());
+        table.add_row(cells);
+    }
+    table
+}
+
+fn callers_table(saved: &Saved) -> Table {
+    let mut table = new_table(vec!["site", "caller", "calls", "without a reference"]);
+    for c in &saved.callers {
+        table.add_row([
+            c.site.clone(),
+            c.caller.clone(),
+            c.calls.to_string(),
+            c.none.to_string(),
+        ]);
+    }
+    table
+}
+
+fn ktap(saved: &Saved) -> String {
+    let tests = saved.tests();
+    let mut out = format!("KTAP version 1\n1..{}\n", tests.len());
+    for (i, test) in tests.iter().enumerate() {
+        test.write(i + 1, 0, &mut out);
+    }
+    out
+}
+
+// ------------------------------------------------------------------ xunit, written
+
+/// XML has no way to write control characters.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => '?',
+            c => c,
+        })
+        .collect()
+}
+
+type Out = Writer<Vec<u8>>;
+
+fn property(out: &mut Out, name: &str, value: &str) -> io::Result<()> {
+    out.create_element("property")
+        .with_attribute(("name", name))
+        .with_attribute(("value", clean(value).as_str()))
+        .write_empty()?;
+    Ok(())
+}
+
+fn junit(saved: &Saved) -> Result<String> {
+    let counts = saved.counts();
+    let mut out = Writer::new_with_indent(Vec::new(), b' ', 2);
+    out.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+    let all = saved.rows.len().to_string();
+    let time = saved.seconds.to_string();
+    out.create_element("testsuite")
+        .with_attribute(("name", "xfstests"))
+        .with_attribute(("tests", all.as_str()))
+        .with_attribute(("failures", counts.failed.to_string().as_str()))
+        .with_attribute(("skipped", counts.skipped.to_string().as_str()))
+        .with_attribute(("time", time.as_str()))
+        .write_inner_content(|out| {
+            out.create_element("properties")
+                .write_inner_content(|out| {
+                    property(out, "kernel", &saved.build)?;
+                    property(out, "form", &saved.form)?;
+                    let loaded = if saved.wakewatch { "1" } else { "0" };
+                    property(out, "wakewatch", loaded)
+                })?;
+            for row in &saved.rows {
+                testcase(out, row)?;
+            }
+            Ok(())
+        })?;
+    Ok(String::from_utf8(out.into_inner())? + "\n")
+}
+
+fn testcase(out: &mut Out, row: &Row) -> io::Result<()> {
+    let time = format!("{:.1}", row.seconds.unwrap_or(0.0));
+    out.create_element("testcase")
+        .with_attribute(("classname", "xfstests"))
+        .with_attribute(("name", row.test.as_str()))
+        .with_attribute(("time", time.as_str()))
+        .write_inner_content(|out| {
+            if let Some(w) = &row.wakewatch {
+                out.create_element("properties")
+                    .write_inner_content(|out| {
+                        property(out, "wakewatch.reports", &w.reports().to_string())?;
+                        for (name, n) in &w.findings {
+                            property(out, &format!("wakewatch.{name}"), &n.to_string())?;
+                        }
+                        let sites = w.unreferenced_sites.to_string();
+                        property(out, "wakewatch.unreferenced_sites", &sites)?;
+                        property(out, "wakewatch.windows", &w.windows.to_string())?;
+                        let ns = w.longest.map_or(0, |power| 1u64 << power.min(63));
+                        property(out, "wakewatch.longest_window_ns", &ns.to_string())?;
+                        property(out, "wakewatch.missed", &w.missed.to_string())
+                    })?;
+            }
+            let why = clean(&format!("{}: {}", row.mark.text(), row.why));
+            match row.mark.status() {
+                Status::Pass => {}
+                Status::Skip => {
+                    out.create_element("skipped")
+                        .with_attribute(("message", why.as_str()))
+                        .write_empty()?;
+                }
+                Status::Fail => {
+                    out.create_element("failure")
+                        .with_attribute(("message", why.as_str()))
+                        .write_text_content(BytesText::new(&why))?;
+                }
+            }
+            Ok(())
+        })?;
+    Ok(())
+}
+
+// ------------------------------------------------------------------ two runs
+
+/// What two runs have in common and what not.
+struct Difference {
+    table: Table,
+    /// Tests that must not differ so.
+    wrong: Vec<String>,
+    only_in_one: Vec<String>,
+    common: usize,
+    ratio: Option<(f64, f64)>,
+}
+
+/// The run that the other one is measured by: the one without wakewatch, or else the first.
+fn baseline<'a>(a: &'a Saved, b: &'a Saved) -> (&'a Saved, &'a Saved) {
+    if a.wakewatch && !b.wakewatch {
+        (b, a)
+    } else {
+        (a, b)
+    }
+}
+
+fn compare(base: &Saved, other: &Saved) -> Difference {
+    let mut table = new_table(vec![
+        "test", "base", "other", "base s", "other s", "ratio", "reports", "",
+    ]);
+    let find = |saved: &Saved, test: &str| saved.rows.iter().find(|row| row.test == test).cloned();
+    let mut wrong = Vec::new();
+    let mut only = Vec::new();
+    let mut ratios = Vec::new();
+    let (mut base_sum, mut other_sum) = (0.0, 0.0);
+    let mut common = 0;
+    for row in &base.rows {
+        let Some(with) = find(other, &row.test) else {
+            only.push(row.test.clone());
+            continue;
+        };
+        common += 1;
+        let worse = row.mark == Mark::Pass && with.mark.status() == Status::Fail;
+        let note = match (row.mark, with.mark) {
+            _ if worse => "FAILS NOW",
+            (a, b) if a.status() == Status::Fail && b == Mark::Pass => "passes now",
+            (a, b) if a != b => "differs",
+            _ => "",
+        };
+        if worse {
+            wrong.push(format!("{}: {}", row.test, with.why));
+        }
+        let both = row.mark == Mark::Pass && with.mark == Mark::Pass;
+        let ratio = match (row.seconds, with.seconds) {
+            (Some(a), Some(b)) if a > 0.0 && both => {
+                base_sum += a;
+                other_sum += b;
+                ratios.push(b / a);
+                format!("{:.2}", b / a)
+            }
+            _ => String::new(),
+        };
+        let reports = with.wakewatch.as_ref().or(row.wakewatch.as_ref());
+        table.add_row([
+            row.test.clone(),
+            row.mark.text().to_string(),
+            with.mark.text().to_string(),
+            seconds(row.seconds),
+            seconds(with.seconds),
+            ratio,
+            reports.map_or(String::new(), |w| w.reports().to_string()),
+            note.to_string(),
+        ]);
+    }
+    let strangers = other
+        .rows
+        .iter()
+        .filter(|row| find(base, &row.test).is_none());
+    only.extend(strangers.map(|row| row.test.clone()));
+    ratios.sort_by(f64::total_cmp);
+    let ratio = (!ratios.is_empty()).then(|| (other_sum / base_sum, ratios[ratios.len() / 2]));
+    Difference {
+        table,
+        wrong,
+        only_in_one: only,
+        common,
+        ratio,
+    }
+}
+
+pub fn compare_verb(lab: &Lab, a: &Path, b: &Path) -> Result<bool> {
+    let (a, b) = (Saved::load(lab, a)?, Saved::load(lab, b)?);
+    let (base, other) = baseline(&a, &b);
+    let found = compare(base, other);
+    if found.common == 0 {
+        bail!("the two runs have no test in common");
+    }
+    println!("base:  {}\nother: {}\n", base.title(), other.title());
+    println!("{}\n", found.table);
+    if !found.only_in_one.is_empty() {
+        println!("in one of them only: {}", found.only_in_one.join(" "));
+    }
+    if let Some((all, median)) = found.ratio {
+        println!(
+            "time, other to base, of what passes in both: {all:.2} in all, median {median:.2}"
+        );
+    }
+    for line in &found.wrong {
+        println!("passes in base and fails in other: {line}");
+    }
+    println!(
+        "{} tests compared, {} worse",
+        found.common,
+        found.wrong.len()
+    );
+    Ok(found.wrong.is_empty())
+}
+
+// ------------------------------------------------------------------ for `lab test`
+
+/// What is refused, and the words that say so. NAME=VALUE words; `{}` is where the trees are.
+const REFUSED: &[(&str, &[&str], &str)] = &[
+    ("no tree", &[], "usage: make xfstests XFSTESTS="),
+    (
+        "a tree that is none",
+        &["XFSTESTS={}/none"],
+        "not an xfstests tree",
+    ),
+    (
+        "a tree that isn't there",
+        &["XFSTESTS={}/nowhere"],
+        "no such directory",
+    ),
+    ("a tree not built", &["XFSTESTS={}/unbuilt"], "not built"),
+    (
+        "a test that isn't there",
+        &["XFSTESTS={}/built", "TESTS=generic/999"],
+        "no such test in this tree: generic/999",
+    ),
+    (
+        "a form that isn't there",
+        &["XFSTESTS={}/built", "FORM=zfs"],
+        "FORM=zfs: there are 4k",
+    ),
+    (
+        "a kernel that isn't there",
+        &["XFSTESTS={}/built", "KERNEL=nope"],
+        "no kernel 'nope'",
+    ),
+    (
+        "too much memory asked for",
+        &["XFSTESTS={}/built", "MEMORY=4000G"],
+        "too little memory",
+    ),
+    (
+        "too little memory asked for",
+        &["XFSTESTS={}/built", "MEMORY=512M"],
+        "need 2G at least",
+    ),
+    (
+        "too little disk",
+        &["XFSTESTS={}/built", "DISK_MB=999999999"],
+        "too little disk",
+    ),
+    (
+        "an exclusion without a reason",
+        &["XFSTESTS={}/built", "EXCLUDE={}/bare"],
+        "has no reason beside it",
+    ),
+    (
+        "a limit that is no number",
+        &["XFSTESTS={}/built", "LIMIT=soon"],
+        "a number of at least 10",
+    ),
+];
+
+/// Bad input; and with XFSTESTS a slice of the real thing, on a kernel where it must pass and on one where
+/// it must fail.
+pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
+    let mut tests = refusals(run.lab, &run.dir.join("xfstests-trees"))?;
+    tests.push(match std::env::var_os("XFSTESTS") {
+        Some(tree) if !tree.is_empty() => slice(run, &tree)?,
+        _ => {
+            let mut test = Test::new("a slice of a tree", Status::Skip);
+            test.notes.push("XFSTESTS names no built tree".to_string());
+            test
+        }
+    });
+    Ok(tests)
+}
+
+fn script(lab: &Lab) -> Command {
+    let mut cmd = Command::new("/bin/bash");
+    cmd.arg(lab.root.join("scripts/xfstests.sh"));
+    let ours =
+        "XFSTESTS KERNEL TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE DISK_MB CONFIG_VARIANT";
+    for name in ours.split(' ') {
+        cmd.env_remove(name);
+    }
+    cmd
+}
+
+fn refusals(lab: &Lab, trees: &Path) -> Result<Vec<Test>> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = |name: &str| -> Result<()> {
+        let path = trees.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(trees))?;
+        fs::write(&path, "")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    };
+    file("none/README")?;
+    for tree in ["unbuilt", "built"] {
+        for name in ["check", "common/rc", "tests/generic/001"] {
+            file(&format!("{tree}/{name}"))?;
+        }
+    }
+    for name in ["ltp/fsx", "src/feature", "tests/generic/group.list"] {
+        file(&format!("built/{name}"))?;
+    }
+    fs::write(trees.join("bare"), "generic/001\n")?;
+    let here = trees.display().to_string();
+    let mut tests = Vec::new();
+    let cases = REFUSED
+        .iter()
+        .map(|&(what, set, said)| (what, set, Some(said)));
+    // What is refused for nothing else would be refused for good.
+    let good: &[&str] = &["XFSTESTS={}/built", "TESTS=generic/001 wakewatch"];
+    for (what, set, said) in cases.chain([("what is right is taken", good, None)]) {
+        let mut cmd = script(lab);
+        cmd.arg("--check").env("TESTS", "generic/001");
+        for pair in set {
+            if let Some((name, value)) = pair.split_once('=') {
+                cmd.env(name, value.replace("{}", &here));
+            }
+        }
+        let out = cmd.output().context("scripts/xfstests.sh does not start")?;
+        let text = String::from_utf8_lossy(&out.stderr);
+        let right = match said {
+            Some(said) => {
+                !out.status.success() && text.trim_end().lines().count() == 1 && text.contains(said)
+            }
+            None => out.status.success(),
+        };
+        let title = match said {
+            Some(_) => format!("{what}: one line, and nothing else"),
+            None => what.to_string(),
+        };
+        tests.push(match right {
+            true => Test::new(title, Status::Pass),
+            false => Test::fail(title, format!("{}: {}", out.status, text.trim_end())),
+        });
+    }
+    Ok(tests)
+}
+
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Words {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn slice(run: &mut Run, tree: &std::ffi::OsStr) -> Result<Test> {
+    let mut tests = Vec::new();
+    for (kernel, wanted) in [
+        ("fixed", "generic/029 generic/246 wakewatch"),
+        ("broken", "generic/029"),
+    ] {
+        let out = script(run.lab)
+            .arg("--args")
+            .env("XFSTESTS", tree)
+            .env("KERNEL", kernel)
+            .env("TESTS", wanted)
+            .output()?;
+        if !out.status.success() {
+            let text = String::from_utf8_lossy(&out.stderr).trim_end().to_string();
+            tests.push(Test::fail(format!("{kernel}: can be run"), text));
+            continue;
+        }
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let args = Words::try_parse_from(text.lines())?.args;
+        let dir = run.dir.join(format!("xfstests-{kernel}"));
+        fs::create_dir_all(&dir)?;
+        let saved = self::run(run.lab, run.accel()?, &dir, &args, &|line| {
+            println!("# {line}")
+        })?;
+        println!("#\n# {}", table(&saved).to_string().replace('\n', "\n# "));
+        for (row, mut test) in saved.rows.iter().zip(saved.tests()) {
+            let seen = row.wakewatch.as_ref().is_some_and(|w| w.windows > 0);
+            if kernel == "broken" {
+                // A report fails it, by the kernel's log.
+                let failed = row.mark == Mark::Fail && row.why.contains("dmesg");
+                let found = row.wakewatch.as_ref();
+                let found = found.is_some_and(|w| w.unreferenced_sites > 0 && w.reports() > 0);
+                let title = format!("broken: {} fails by wakewatch's reports", row.test);
+                test = match failed && found {
+                    true => Test::new(title, Status::Pass),
+                    false => Test::fail(title, test.notes.join("; ")),
+                };
+            } else if row.mark == Mark::Pass && !seen {
+                test = Test::fail(&row.test, "wakewatch has seen no window");
+            }
+            tests.push(test);
+        }
+    }
+    Ok(Test::group("a slice of a tree", tests))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "\
+== stats
+end_writeback: 10
+unreferenced: 0
+windows_opened: 100
+missed_wake: 1
+missed_end_writeback: 0
+== callers
+site=end_writeback calls=96 none=0 spare_min=1 spare_max=2 caller=ext4_finish_bio+0x19b/0x290
+== windows
+site=end_writeback caller=ext4_finish_bio+0x19b/0x290 n=9 16:7 20:2
+table open=3 freed=0 room=1024
+";
+    const AFTER: &str = "\
+== stats
+end_writeback: 30
+unreferenced: 4
+zero_ref: 1
+windows_opened: 150
+missed_wake: 3
+missed_end_writeback: 1
+== callers
+site=end_writeback calls=98 none=0 spare_min=1 spare_max=2 caller=ext4_finish_bio+0x19b/0x290
+site=end_writeback calls=4 none=4 spare_min=0 spare_max=0 caller=iomap_finish_ioend+0x1/0x2
+== windows
+site=end_writeback caller=ext4_finish_bio+0x19b/0x290 n=10 16:7 17:1 20:2
+table open=3 freed=0 room=1024
+";
+
+    #[test]
+    fn a_verdict_is_what_has_come_to_it() {
+        let (before, after) = (Snapshot::parse(BEFORE), Snapshot::parse(AFTER));
+        let w = verdict(&before, &after);
+        assert_eq!(w.reports(), 5);
+        assert_eq!(by_verdict(&w), "unreferenced 4, zero-ref 1");
+        assert_eq!((w.unreferenced_sites, w.windows, w.missed), (1, 50, 3));
+        // The two of 2^20 were there before.
+        assert_eq!(w.longest, Some(17));
+        assert_eq!(length(17), "131 us");
+        let same = verdict(&after, &after);
+        assert_eq!(same, Verdict::default());
+    }
+
+    #[test]
+    fn xunit_is_read() {
+        let file = |inner: &str| {
+            format!("<?xml version=\"1.0\"?>\n<testsuite name=\"xfstests\"><properties><property name=\"A\" value=\"b\"/></properties>\n<testcase classname=\"xfstests.global\" name=\"generic/029\" time=\"4\">{inner}</testcase></testsuite>")
+        };
+        assert_eq!(xunit(&file("")).unwrap(), None);
+        let bad = "<failure message=\"- output &lt;mismatch&gt;\" type=\"TestFail\" /><system-err><![CDATA[<x>]]></system-err>";
+        let (mark, why) = xunit(&file(bad)).unwrap().unwrap();
+        assert_eq!((mark, why.as_str()), (Mark::Fail, "- output <mismatch>"));
+        let skip = "<skipped message=\"no quota\" />";
+        assert_eq!(xunit(&file(skip)).unwrap().unwrap().0, Mark::NotRun);
+        assert!(xunit("<testsuite></testsuite>").is_err());
+        assert!(xunit("<testsuite><a></b>").is_err());
+    }
+
+    #[test]
+    fn a_test_without_a_word_has_failed() {
+        let xml = "<testsuite><testcase name=\"a\" time=\"1\"></testcase></testsuite>".to_string();
+        let judged = |status: &str, xml| judge(status, xml, Some("x\nno mkfs\n\n".to_string()));
+        assert_eq!(judged("0", Some(xml.clone())).0, Mark::Pass);
+        assert_eq!(judged("1", Some(xml)).0, Mark::Fail);
+        let (mark, why) = judged("0", None);
+        assert_eq!(mark, Mark::Fail);
+        assert!(why.ends_with("no mkfs"));
+        assert_eq!(judged("0", Some("<a".to_string())).0, Mark::Fail);
+    }
+
+    fn saved(wakewatch: bool, rows: &[(&str, Mark, f64)]) -> Saved {
+        let rows = rows.iter().map(|&(test, mark, seconds)| Row {
+            test: test.to_string(),
+            mark,
+            why: "why <&> \u{1b}".to_string(),
+            seconds: Some(seconds),
+            wakewatch: wakewatch.then(|| Verdict {
+                findings: [("tail".to_string(), 2)].into(),
+                longest: Some(10),
+                ..Verdict::default()
+            }),
+        });
+        Saved {
+            kernel: "fixed".to_string(),
+            build: "fixed-0".to_string(),
+            form: "4k".to_string(),
+            wakewatch,
+            asked: "quick".to_string(),
+            seconds: 9.0,
+            boots: 1,
+            rows: rows.collect(),
+            callers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nothing_may_fail_only_with_wakewatch() {
+        let without = saved(
+            false,
+            &[
+                ("a", Mark::Pass, 2.0),
+                ("b", Mark::Fail, 1.0),
+                ("c", Mark::Pass, 1.0),
+            ],
+        );
+        let with = saved(
+            true,
+            &[
+                ("a", Mark::Pass, 3.0),
+                ("b", Mark::Fail, 1.0),
+                ("d", Mark::Pass, 1.0),
+            ],
+        );
+        // Whichever comes first, the one without is the base.
+        let (base, other) = baseline(&with, &without);
+        assert!(!base.wakewatch && other.wakewatch);
+        let found = compare(base, other);
+        assert!(found.wrong.is_empty());
+        assert_eq!((found.common, found.only_in_one.len()), (2, 2));
+        assert_eq!(found.ratio, Some((1.5, 1.5)));
+        assert!(found.table.to_string().contains("1.50"));
+
+        for mark in [Mark::Fail, Mark::Died, Mark::Hung, Mark::NotReached] {
+            let with = saved(true, &[("a", mark, 3.0)]);
+            let found = compare(&without, &with);
+            assert_eq!(found.wrong.len(), 1, "{mark:?}");
+            assert!(found.table.to_string().contains("FAILS NOW"));
+        }
+        let with = saved(true, &[("b", Mark::Pass, 3.0), ("c", Mark::NotRun, 1.0)]);
+        let found = compare(&without, &with);
+        assert!(found.wrong.is_empty() && found.ratio.is_none());
+        let text = found.table.to_string();
+        assert!(text.contains("passes now") && text.contains("differs"));
+    }
+
+    #[test]
+    fn results_in_three_forms() {
+        let run = saved(
+            true,
+            &[
+                ("generic/029", Mark::Pass, 2.0),
+                ("b", Mark::Hung, 1.0),
+                ("c", Mark::NotRun, 0.5),
+            ],
+        );
+        let text = table(&run).to_string();
+        assert!(
+            text.contains("| generic/029 | pass")
+                && text.contains("tail 2")
+                && text.contains("1 us")
+        );
+        let xml = junit(&run).unwrap();
+        assert!(xml.contains("tests=\"3\" failures=\"1\" skipped=\"1\""));
+        assert!(xml.contains("<property name=\"wakewatch.reports\" value=\"2\"/>"));
+        assert!(xml.contains("<property name=\"wakewatch.longest_window_ns\" value=\"1024\"/>"));
+        assert!(xml.contains("HUNG: why &lt;&amp;&gt; ?"));
+        // What is written can be read.
+        assert_eq!(xunit(&xml).unwrap().unwrap().0, Mark::Fail);
+        let again = crate::ktap::parse(ktap(&run).lines());
+        let mut counts = Counts::default();
+        again.iter().for_each(|test| counts += test.counts());
+        assert_eq!(counts, run.counts());
+        assert_eq!(counts.to_string(), "1 passed, 1 failed, 1 skipped");
+        let json = serde_json::to_string(&run).unwrap();
+        let back: Saved = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.rows[1].mark, Mark::Hung);
+    }
+
+    #[test]
+    fn exclusions_have_reasons() {
+        let found = excludes("# x y\n\ngeneric/476  too long for it\n");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found["generic/476"], "too long for it");
+    }
+}
