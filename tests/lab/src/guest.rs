@@ -348,7 +348,11 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
                     // Something outside the group holds the pipes open.
                     break;
                 };
-                hit = hit.or(Some(stage));
+                let limit = match boot.stall {
+                    Some(stall) if deadline < end => Limit::Stall(stall),
+                    _ => stage,
+                };
+                hit = hit.or(Some(limit));
                 let _ = killpg(Pid::from_raw(group), signal);
                 deadline = Instant::now() + Duration::from_secs(3);
             }

@@ -43,6 +43,8 @@ pub enum Limit {
     Boot(u64),
     /// The script did not end.
     Script(u64),
+    /// The script said nothing.
+    Stall(u64),
     /// The script ended, the guest did not power off.
     PowerOff(u64),
     /// The kernel panicked, QEMU did not end.
@@ -77,6 +79,7 @@ pub fn classify(
             Limit::FirstLine(n) => format!("no end within {n} s"),
             Limit::Boot(n) => format!("booted, but the script did not start within {n} s"),
             Limit::Script(n) => format!("the script did not end within {n} s"),
+            Limit::Stall(n) => format!("the script said nothing for {n} s"),
             Limit::PowerOff(n) => {
                 format!("the script ended, but the guest did not power off within {n} s")
             }

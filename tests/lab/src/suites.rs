@@ -204,6 +204,8 @@ struct Case {
 enum Image {
     /// tests/guest/harness/NAME.sh on the stock kernel.
     Stock,
+    /// The same with hang.sh, which has a minute but may not be silent.
+    Silent,
     /// A kernel image that is none.
     Garbage,
     /// The stock kernel on a machine that QEMU refuses to make.
@@ -262,6 +264,13 @@ const CASES: &[Case] = &[
         counts: (1, 2, 0),
     },
     Case {
+        name: "silent",
+        image: Image::Silent,
+        outcome: Outcome::Timeout,
+        why: "the script said nothing for 3 s",
+        counts: (1, 2, 0),
+    },
+    Case {
         name: "never-boots",
         image: Image::Garbage,
         outcome: Outcome::LabError,
@@ -282,6 +291,7 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
     for case in CASES {
         let script = match case.image {
             Image::Stock => case.name,
+            Image::Silent => "hang",
             _ => "pass",
         };
         let script = run.lab.guest_script(&format!("harness/{script}"));
@@ -291,6 +301,10 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
         let mut boot = Boot::new(run.lab, "stock", &name, &needs, argv)?;
         match case.image {
             Image::Stock => {}
+            Image::Silent => {
+                boot.timeout = 60;
+                boot.stall = Some(3);
+            }
             Image::Garbage => {
                 boot.kernel.image = run.dir.join("garbage");
                 fs::write(&boot.kernel.image, "no kernel\n".repeat(10_000))?;
