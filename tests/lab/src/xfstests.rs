@@ -346,6 +346,7 @@ fn row(dir: &Path, test: &str, guest: &str, console: &Console) -> Option<Row> {
         }),
         _ => None,
     };
+    let (mark, why) = both(mark, why, wakewatch.as_ref());
     Some(Row {
         test: test.to_string(),
         mark,
@@ -374,6 +375,17 @@ fn judge(status: &str, xml: Option<String>, out: Option<String>) -> (Mark, Strin
             Mark::Fail,
             format!("check ended with status {status}: {}", last(out)),
         ),
+    }
+}
+
+/// A finding fails its test also where `report_limit` has kept it out of the log that check reads.
+fn both(mark: Mark, why: String, wakewatch: Option<&Verdict>) -> (Mark, String) {
+    match wakewatch {
+        Some(w) if mark == Mark::Pass && w.reports() > 0 => {
+            let why = format!("wakewatch has found {}, not in the log", by_verdict(w));
+            (Mark::Fail, why)
+        }
+        _ => (mark, why),
     }
 }
 
@@ -1167,6 +1179,22 @@ table open=3 freed=0 room=1024
         assert_eq!(mark, Mark::Fail);
         assert!(why.ends_with("no mkfs"));
         assert_eq!(judged("0", Some("<a".to_string())).0, Mark::Fail);
+    }
+
+    #[test]
+    fn a_finding_fails_its_test() {
+        let found = Verdict {
+            findings: [("tail".to_string(), 2)].into(),
+            ..Verdict::default()
+        };
+        let pass = |w: Option<&Verdict>| both(Mark::Pass, String::new(), w).0;
+        assert_eq!(pass(None), Mark::Pass);
+        assert_eq!(pass(Some(&Verdict::default())), Mark::Pass);
+        let (mark, why) = both(Mark::Pass, String::new(), Some(&found));
+        assert!(mark == Mark::Fail && why.contains("tail 2"));
+        // What check says of it goes first.
+        let why = both(Mark::Fail, "x".to_string(), Some(&found)).1;
+        assert_eq!(why, "x");
     }
 
     fn saved(wakewatch: bool, rows: &[(&str, Mark, f64)]) -> Saved {
