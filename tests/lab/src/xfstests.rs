@@ -378,11 +378,15 @@ fn judge(status: &str, xml: Option<String>, out: Option<String>) -> (Mark, Strin
     }
 }
 
-/// A finding fails its test also where `report_limit` has kept it out of the log that check reads.
+/// A finding fails its test also where check does not see it: it reads the log from the test's own start
+/// on, and by then it has made and mounted a file system; and `report_limit` may have held it back.
 fn both(mark: Mark, why: String, wakewatch: Option<&Verdict>) -> (Mark, String) {
     match wakewatch {
         Some(w) if mark == Mark::Pass && w.reports() > 0 => {
-            let why = format!("wakewatch has found {}, not in the log", by_verdict(w));
+            let why = format!(
+                "wakewatch has found {}, and not where check looks",
+                by_verdict(w)
+            );
             (Mark::Fail, why)
         }
         _ => (mark, why),
@@ -671,16 +675,23 @@ fn table(saved: &Saved) -> Table {
             seconds(row.seconds),
         ];
         match &row.wakewatch {
-            Some(w) => cells.extend([
-                match w.reports() {
+            Some(w) => {
+                cells.push(match w.reports() {
                     0 => "0".to_string(),
                     _ => by_verdict(w),
-                },
-                w.unreferenced_sites.to_string(),
-                w.windows.to_string(),
-                w.longest.map_or(String::new(), length),
-                w.missed.to_string(),
-            ]),
+                });
+                // Of a guest that died there is no more than its console.
+                if row.mark == Mark::Died {
+                    cells.extend(std::iter::repeat_n(String::new(), 4));
+                } else {
+                    cells.extend([
+                        w.unreferenced_sites.to_string(),
+                        w.windows.to_string(),
+                        w.longest.map_or(String::new(), length),
+                        w.missed.to_string(),
+                    ]);
+                }
+            }
             None => cells.extend(std::iter::repeat_n(String::new(), 5)),
         }
         cells.push(row.why.clone());
@@ -775,6 +786,9 @@ fn testcase(out: &mut Out, row: &Row) -> io::Result<()> {
                         property(out, "wakewatch.reports", &w.reports().to_string())?;
                         for (name, n) in &w.findings {
                             property(out, &format!("wakewatch.{name}"), &n.to_string())?;
+                        }
+                        if row.mark == Mark::Died {
+                            return Ok(());
                         }
                         let sites = w.unreferenced_sites.to_string();
                         property(out, "wakewatch.unreferenced_sites", &sites)?;
