@@ -449,7 +449,14 @@ fn came_to_its_end(guest: &Guest) -> bool {
 }
 
 /// Runs them all, in as many guests as it takes.
-fn run(lab: &Lab, accel: Accel, dir: &Path, args: &Args, say: &dyn Fn(&str)) -> Result<Saved> {
+fn run(
+    lab: &Lab,
+    accel: Accel,
+    dir: &Path,
+    args: &Args,
+    say: &dyn Fn(&str),
+    live: bool,
+) -> Result<Saved> {
     let begun = Instant::now();
     let end = begun + Duration::from_secs(args.minutes * 60);
     let excluded = excludes(&fs::read_to_string(&args.exclude)?);
@@ -471,16 +478,15 @@ fn run(lab: &Lab, accel: Accel, dir: &Path, args: &Args, say: &dyn Fn(&str)) -> 
             break;
         }
         boots += 1;
-        let boot = boot(lab, args, boots, &pending, left)?;
+        let mut boot = boot(lab, args, boots, &pending, left)?;
+        boot.live = live;
         say(&format!(
             "boot {}: {} tests from {} on",
             boot.name,
             pending.len(),
             pending[0]
         ));
-        let mut live = boot.clone();
-        live.live = true;
-        let guest = guest::run(lab, accel, dir, &live)?;
+        let guest = guest::run(lab, accel, dir, &boot)?;
         let why = guest.result.why.clone();
         let tests = guest.dir.join("tests");
         let mut last = None;
@@ -571,7 +577,7 @@ fn empty(test: &str, mark: Mark, why: &str) -> Row {
 pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
     let dir = lab.run_dir("xfstests")?;
     let accel = kvm::probe(lab, &dir, &|line| println!("{line}"))?;
-    let saved = run(lab, accel, &dir, args, &|line| println!("# {line}"))?;
+    let saved = run(lab, accel, &dir, args, &|line| println!("# {line}"), true)?;
     println!("\n{}\n\n{}", saved.title(), table(&saved));
     if !saved.callers.is_empty() {
         println!("\n{}", callers_table(&saved));
@@ -1096,9 +1102,16 @@ fn slice(run: &mut Run, tree: &std::ffi::OsStr) -> Result<Test> {
         let args = Words::try_parse_from(text.lines())?.args;
         let dir = run.dir.join(format!("xfstests-{kernel}"));
         fs::create_dir_all(&dir)?;
-        let saved = self::run(run.lab, run.accel()?, &dir, &args, &|line| {
-            println!("# {line}")
-        })?;
+        let accel = run.accel()?;
+        let saved = self::run(
+            run.lab,
+            accel,
+            &dir,
+            &args,
+            &|line| println!("# {line}"),
+            // The results are this suite's to print.
+            false,
+        )?;
         println!("#\n# {}", table(&saved).to_string().replace('\n', "\n# "));
         for (row, mut test) in saved.rows.iter().zip(saved.tests()) {
             let seen = row.wakewatch.as_ref().is_some_and(|w| w.windows > 0);
