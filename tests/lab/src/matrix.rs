@@ -237,17 +237,12 @@ struct Lane<'a> {
     accel: Accel,
     /// Measure again what was measured before.
     fresh: bool,
-    /// Of the last kernel that was booted.
-    release: Mutex<String>,
 }
 
 impl Lane<'_> {
     fn boot(&self, accel: Accel, boot: &Boot) -> Result<Guest> {
         let guest = guest::run(self.lab, accel, &self.run_dir, boot)?;
         println!("  {}: {}", boot.name, guest.result.why);
-        if let (Some(release), Ok(mut last)) = (&guest.result.release, self.release.lock()) {
-            last.clone_from(release);
-        }
         Ok(guest)
     }
 
@@ -343,7 +338,6 @@ pub fn verb(
         run_dir,
         accel,
         fresh,
-        release: Mutex::default(),
     };
     let asked = |only| part.is_none_or(|part| part == only);
     let mut rows = Vec::new();
@@ -417,11 +411,7 @@ pub fn verb(
     fs::write(run_dir.join("matrix.md"), &text)?;
     let all = Matrix {
         races: RACES.iter().copied().collect(),
-        kernel: lane
-            .release
-            .lock()
-            .map(|last| last.clone())
-            .unwrap_or_default(),
+        kernel: release(lab, keys)?,
         qemu: &lab.qemu_version,
         accel,
         rows: &rows,
@@ -440,6 +430,17 @@ pub fn verb(
                 .is_none_or(|stress| stress.mark != Mark::Unknown)
     };
     Ok(rows.iter().all(known))
+}
+
+/// Of all kernels: they are built from one tree.
+fn release(lab: &Lab, keys: &[String]) -> Result<String> {
+    let key = keys.first().context("no kernel")?;
+    let file = lab
+        .kernel(key)?
+        .dir
+        .join("kdir/include/config/kernel.release");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    Ok(text.trim().to_string())
 }
 
 fn progress(begun: Instant, what: &str) {

@@ -265,7 +265,7 @@ const FALSE_ALARM: u16 = 512;
 pub enum Action {
     End(Op),
     Locks,
-    Waits(Who),
+    Waits(Who, Wait),
     Truncates(Who),
     Unlocks(Who),
     Drops,
@@ -302,7 +302,7 @@ impl std::fmt::Display for Action {
                     Op::LockIfSeen => "folio_wake_bit(), if PG_waiters was seen: the queue's lock",
                     Op::Lock => "folio_wake_bit(): the queue's lock",
                     Op::Cmpxchg => "try_cmpxchg() of the flags, unless PG_waiters is set",
-                    Op::Wake => "__wake_up_locked_key(): the next waiter, or the end of the queue",
+                    Op::Wake => "__wake_up_locked_key() wakes the next waiter, if there is one",
                     Op::ClearWaiters => "folio_clear_waiters()",
                     Op::Unlock => "the queue's lock is dropped",
                     Op::PutHeld | Op::PutWriteback => "folio_put()",
@@ -310,7 +310,25 @@ impl std::fmt::Display for Action {
                 write!(f, "end of writeback: {what}")
             }
             Self::Locks => write!(f, "first waiter: folio_lock(), folio_wait_writeback()"),
-            Self::Waits(who) => write!(f, "{}: a step of folio_wait_writeback()", of(who)),
+            Self::Waits(who, step) => {
+                let bit = if *who == Who::C {
+                    "locked"
+                } else {
+                    "writeback"
+                };
+                let step = match step {
+                    Wait::NotYet | Wait::Test => format!("folio_test_{bit}()"),
+                    Wait::TakeLock => "folio_wait_bit_common(): the queue's lock".to_string(),
+                    Wait::SetWaiters => "folio_set_waiters()".to_string(),
+                    Wait::TestAgain => format!(
+                        "folio_trylock_flag() looks at PG_{bit} again, and queues itself if it is set"
+                    ),
+                    Wait::Put => "folio_put(), and sleeps".to_string(),
+                    Wait::Sleep => "has been woken, and runs".to_string(),
+                    Wait::Returned | Wait::Gone => "is done".to_string(),
+                };
+                write!(f, "{}: {step}", of(who))
+            }
             Self::Truncates(who) => {
                 write!(f, "{}: truncate_inode_folio(), folio_unlock()", of(who))
             }
@@ -692,9 +710,9 @@ impl Model for Machine {
     fn actions(&self, s: &State, actions: &mut Vec<Action>) {
         let mut candidates = vec![
             Action::Locks,
-            Action::Waits(Who::A),
-            Action::Waits(Who::B),
-            Action::Waits(Who::C),
+            Action::Waits(Who::A, s.a),
+            Action::Waits(Who::B, s.b),
+            Action::Waits(Who::C, s.c),
             Action::Truncates(Who::A),
             Action::Truncates(Who::B),
             Action::Unlocks(Who::A),
@@ -736,7 +754,7 @@ impl Model for Machine {
                 s.refs += 1;
                 ok
             }
-            Action::Waits(who) => self.wait(s, who),
+            Action::Waits(who, _) => self.wait(s, who),
             Action::Truncates(who) => {
                 let ok = *s.of(who) == Wait::Returned && !s.pages_lock && s.cached;
                 if ok {
