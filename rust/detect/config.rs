@@ -125,7 +125,7 @@ impl Config {
 
     /// What `self` becomes by `text`: words `name=value`, separated by white space or commas. All
     /// of them are taken, or none.
-    pub(crate) fn with<'a>(mut self, text: &'a str) -> Result<Self, ParseError<'a>> {
+    pub(crate) fn with(mut self, text: &str) -> Result<Self, ParseError<'_>> {
         let mut any = false;
         for word in text.split(|c: char| c.is_ascii_whitespace() || c == ',') {
             if word.is_empty() {

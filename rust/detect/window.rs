@@ -746,7 +746,7 @@ fn unpack(last: u64, mixed: u64) -> Option<(usize, u64)> {
         return None;
     }
     Some((
-        (last >> 18 & 0xffff) as usize,
+        ((last >> 18) & 0xffff) as usize,
         (last & 0x3_ffff) << GENERATION_SHIFT,
     ))
 }
