@@ -8,12 +8,14 @@
 //! call, and around what has a known number of instructions: if those don't come out right,
 //! there is no table. tests/guest/bench-count.sh and bench-write.sh are what the guests run.
 
+use crate::debugfs::word;
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
 use crate::kvm::{self, Accel};
 use crate::outcome::Outcome;
+use crate::table::table;
 use anyhow::{bail, Context, Result};
-use comfy_table::{presets::ASCII_MARKDOWN, CellAlignment, Table};
+use comfy_table::CellAlignment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -344,10 +346,7 @@ pub fn unhooked<'a>(lines: impl Iterator<Item = &'a str>) -> Result<BTreeMap<Str
 
 fn parse_spread(words: &[&str]) -> Result<Spread> {
     let value = |name: &str| -> Result<u64> {
-        let word = words
-            .iter()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-            .with_context(|| format!("no {name}="))?;
+        let word = word(words.iter().copied(), name).with_context(|| format!("no {name}="))?;
         Ok(word.parse()?)
     };
     Ok(Spread {
@@ -461,8 +460,7 @@ pub fn rounds_text<T: PartialEq + std::fmt::Display>(rounds: &[T]) -> String {
 }
 
 fn counts_text(all: &Bench, seconds: f64) -> String {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header([
+    let mut table = table([
         "event",
         "the call itself",
         "+ empty hooks",

@@ -8,6 +8,7 @@
 //! console byte by byte and would put a script's line in the middle of the kernel's.
 
 use crate::console::{count_verdicts, Console, Stream, MARK_END, MARK_START};
+use crate::debugfs;
 use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
 use crate::ktap::{self, Counts, Test};
 use crate::kvm::Accel;
@@ -445,20 +446,11 @@ fn read_stats(dir: &Path) -> BTreeMap<String, BTreeMap<String, u64>> {
         let path = entry.path();
         if path.extension().is_some_and(|ext| ext == "stats") {
             if let (Some(name), Ok(text)) = (path.file_stem(), fs::read_to_string(&path)) {
-                all.insert(name.to_string_lossy().into_owned(), parse_stats(&text));
+                all.insert(name.to_string_lossy().into_owned(), debugfs::stats(&text));
             }
         }
     }
     all
-}
-
-fn parse_stats(text: &str) -> BTreeMap<String, u64> {
-    text.lines()
-        .filter_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            Some((name.trim().to_string(), value.trim().parse().ok()?))
-        })
-        .collect()
 }
 
 fn write_files(dir: &Path, kernel: &Kernel, console: &Console, result: &mut Record) -> Result<()> {
@@ -526,13 +518,6 @@ mod tests {
     fn quoting() {
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(host_name("broken order0/1"), "broken-order0-1");
-    }
-
-    #[test]
-    fn stats() {
-        let stats = parse_stats("wake: 12\nzero_ref: 0\nversion: x\n\n");
-        assert_eq!(stats.get("wake"), Some(&12));
-        assert_eq!(stats.len(), 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod bench;
 mod certainty;
 mod console;
+mod debugfs;
 mod decode;
 mod env;
 mod guest;
@@ -20,6 +21,7 @@ mod repro;
 mod shell;
 mod soak;
 mod suites;
+mod table;
 mod vmcore;
 mod xfstests;
 

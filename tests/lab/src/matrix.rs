@@ -15,14 +15,15 @@ mod price;
 mod stress;
 
 use crate::console::chief_splat;
+use crate::debugfs;
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
 use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
 use crate::outcome::Outcome;
 use crate::suites::Run;
+use crate::table::table;
 use anyhow::{anyhow, bail, Context, Result};
-use comfy_table::{presets::ASCII_MARKDOWN, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::DefaultHasher;
@@ -537,21 +538,9 @@ fn cell(guest: &Guest, race: &str) -> Option<Cell> {
     };
     // Counters where the guest lived to save them: reports are rate-limited.
     let reports = crate::console::count_verdicts(&console.reports(section));
-    let counted = guest.result.stats.get(race).map(|stats| {
-        let names = [
-            "zero_ref",
-            "tail",
-            "reused",
-            "unreferenced",
-            "not_writeback",
-            "unlocked_start",
-        ];
-        names
-            .iter()
-            .filter_map(|name| Some((name.replace('_', "-"), *stats.get(*name)?)))
-            .filter(|(_, n)| *n > 0)
-            .collect()
-    });
+    let counted = guest.result.stats.get(race);
+    let counted =
+        counted.map(|stats| debugfs::findings(|name| stats.get(name).copied().unwrap_or(0)));
     Some(Cell {
         mark,
         evidence,
@@ -579,12 +568,10 @@ fn failed(race: &str, test: &Test) -> (Mark, String) {
 
 /// The table and what is behind each loss, readable at 100 columns.
 fn text(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN);
     let mut header = vec!["kernel"];
     header.extend(RACES.iter().map(|(race, _)| *race));
     header.push("wakewatch said");
-    table.set_header(header);
+    let mut table = table(header);
     for row in rows {
         let mut cells = vec![row.key.clone()];
         cells.extend(RACES.iter().map(|(race, _)| row.sign(race).0));

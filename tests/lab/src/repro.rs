@@ -9,7 +9,7 @@ use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
 use crate::outcome::Outcome;
 use anyhow::Result;
-use comfy_table::{presets::ASCII_MARKDOWN, Table};
+use comfy_table::Table;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -583,9 +583,7 @@ pub fn verb(lab: &Lab) -> Result<bool> {
 }
 
 fn table(rows: &[Judged]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN);
-    table.set_header([
+    let mut table = crate::table::table([
         "kernel",
         "scenario",
         "the kernel said",

@@ -6,6 +6,7 @@
 //! one that goes on at the next test.
 
 use crate::console::Console;
+use crate::debugfs::{self, by_verdict, length};
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
 use crate::ktap::{Counts, Status, Test};
@@ -14,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::suites::Run;
 use anyhow::{bail, Context, Result};
 use clap::Parser;
-use comfy_table::{presets::ASCII_MARKDOWN, Table};
+use comfy_table::Table;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use quick_xml::{Reader, Writer};
 use serde::{Deserialize, Serialize};
@@ -170,12 +171,6 @@ struct Snapshot {
     windows: BTreeMap<(String, String), BTreeMap<u32, u64>>,
 }
 
-/// `name=` in a line of words.
-fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    line.split_whitespace()
-        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-}
-
 impl Snapshot {
     fn parse(text: &str) -> Self {
         let mut all = Self::default();
@@ -185,20 +180,14 @@ impl Snapshot {
                 part = name;
                 continue;
             }
-            let place = || {
-                let site = word(line, "site")?.to_string();
-                Some((site, word(line, "caller")?.to_string()))
-            };
+            let word = |name| debugfs::word(line.split_whitespace(), name);
+            let place = || Some((word("site")?.to_string(), word("caller")?.to_string()));
             match part {
                 "stats" => {
-                    if let Some((name, value)) = line.split_once(": ") {
-                        if let Ok(value) = value.trim().parse() {
-                            all.stats.insert(name.to_string(), value);
-                        }
-                    }
+                    all.stats.extend(debugfs::stats(line));
                 }
                 "callers" => {
-                    let count = |name| word(line, name).and_then(|n| n.parse().ok());
+                    let count = |name| word(name).and_then(|n| n.parse().ok());
                     if let (Some(place), Some(calls), Some(none)) =
                         (place(), count("calls"), count("none"))
                     {
@@ -207,11 +196,7 @@ impl Snapshot {
                 }
                 "windows" => {
                     let Some(place) = place() else { continue };
-                    let counts = line.split_whitespace().filter_map(|word| {
-                        let (power, n) = word.split_once(':')?;
-                        Some((power.parse().ok()?, n.parse().ok()?))
-                    });
-                    all.windows.insert(place, counts.collect());
+                    all.windows.insert(place, debugfs::buckets(line).collect());
                 }
                 _ => {}
             }
@@ -229,25 +214,9 @@ impl Snapshot {
     }
 }
 
-/// The counters of findings, and the verdicts they count.
-const FINDINGS: &[(&str, &str)] = &[
-    ("zero_ref", "zero-ref"),
-    ("tail", "tail"),
-    ("reused", "reused"),
-    ("unreferenced", "unreferenced"),
-    ("not_writeback", "not-writeback"),
-    ("unlocked_start", "unlocked-start"),
-];
-
 /// What has come to it between two snapshots.
 fn verdict(before: &Snapshot, after: &Snapshot) -> Verdict {
     let grown = |name: &str| after.stat(name).saturating_sub(before.stat(name));
-    let findings = FINDINGS
-        .iter()
-        .filter_map(|(counter, name)| match grown(counter) {
-            0 => None,
-            n => Some((name.to_string(), n)),
-        });
     let sites = after.callers.iter().filter(|(place, (_, none))| {
         *none > before.callers.get(*place).map_or(0, |(_, before)| *before)
     });
@@ -265,22 +234,11 @@ fn verdict(before: &Snapshot, after: &Snapshot) -> Verdict {
         .keys()
         .filter(|name| name.starts_with("missed_"));
     Verdict {
-        findings: findings.collect(),
+        findings: debugfs::findings(grown),
         unreferenced_sites: sites.count() as u64,
         windows: grown("windows_opened"),
         longest: longest.max(),
         missed: missed.map(|name| grown(name)).sum(),
-    }
-}
-
-/// "66 us": the least that a window of this power of two lasted.
-fn length(power: u32) -> String {
-    let ns = (1u64 << power.min(63)) as f64;
-    match ns {
-        ns if ns < 1e3 => format!("{ns:.0} ns"),
-        ns if ns < 1e6 => format!("{:.0} us", ns / 1e3),
-        ns if ns < 1e9 => format!("{:.0} ms", ns / 1e6),
-        ns => format!("{:.0} s", ns / 1e9),
     }
 }
 
@@ -385,7 +343,7 @@ fn both(mark: Mark, why: String, wakewatch: Option<&Verdict>) -> (Mark, String) 
         Some(w) if mark == Mark::Pass && w.reports() > 0 => {
             let why = format!(
                 "wakewatch has found {}, and not where check looks",
-                by_verdict(w)
+                by_verdict(&w.findings)
             );
             (Mark::Fail, why)
         }
@@ -626,7 +584,7 @@ impl Saved {
                 test.notes.extend(row.wakewatch.as_ref().map(|w| {
                     let findings = match w.reports() {
                         0 => "no report".to_string(),
-                        _ => by_verdict(w),
+                        _ => by_verdict(&w.findings),
                     };
                     format!("wakewatch: {findings}, {} windows", w.windows)
                 }));
@@ -647,23 +605,12 @@ impl Saved {
     }
 }
 
-fn by_verdict(w: &Verdict) -> String {
-    let parts = w.findings.iter().map(|(name, n)| format!("{name} {n}"));
-    parts.collect::<Vec<_>>().join(", ")
-}
-
-fn new_table(header: Vec<&str>) -> Table {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header(header);
-    table
-}
-
 fn seconds(s: Option<f64>) -> String {
     s.map_or(String::new(), |s| format!("{s:.1}"))
 }
 
 fn table(saved: &Saved) -> Table {
-    let mut table = new_table(vec![
+    let mut table = crate::table::table([
         "test",
         "xfstests",
         "s",
@@ -684,7 +631,7 @@ fn table(saved: &Saved) -> Table {
             Some(w) => {
                 cells.push(match w.reports() {
                     0 => "0".to_string(),
-                    _ => by_verdict(w),
+                    _ => by_verdict(&w.findings),
                 });
                 // Of a guest that died there is no more than its console.
                 if row.mark == Mark::Died {
@@ -707,7 +654,7 @@ fn table(saved: &Saved) -> Table {
 }
 
 fn callers_table(saved: &Saved) -> Table {
-    let mut table = new_table(vec!["site", "caller", "calls", "without a reference"]);
+    let mut table = crate::table::table(["site", "caller", "calls", "without a reference"]);
     for c in &saved.callers {
         table.add_row([
             c.site.clone(),
@@ -845,7 +792,7 @@ fn baseline<'a>(a: &'a Saved, b: &'a Saved) -> (&'a Saved, &'a Saved) {
 }
 
 fn compare(base: &Saved, other: &Saved) -> Difference {
-    let mut table = new_table(vec![
+    let mut table = crate::table::table([
         "test", "base", "other", "base s", "other s", "ratio", "reports", "",
     ]);
     let find = |saved: &Saved, test: &str| saved.rows.iter().find(|row| row.test == test).cloned();
@@ -1172,7 +1119,7 @@ table open=3 freed=0 room=1024
         let (before, after) = (Snapshot::parse(BEFORE), Snapshot::parse(AFTER));
         let w = verdict(&before, &after);
         assert_eq!(w.reports(), 5);
-        assert_eq!(by_verdict(&w), "unreferenced 4, zero-ref 1");
+        assert_eq!(by_verdict(&w.findings), "unreferenced 4, zero-ref 1");
         assert_eq!((w.unreferenced_sites, w.windows, w.missed), (1, 50, 3));
         // The two of 2^20 were there before.
         assert_eq!(w.longest, Some(17));

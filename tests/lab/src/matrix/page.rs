@@ -3,6 +3,7 @@
 //! matrix.html: one page that needs no other file and no network.
 
 use super::{price, stress, Mark, Matrix, Row, RACES};
+use crate::debugfs::length;
 use maud::{html, Markup, PreEscaped, DOCTYPE};
 
 const STYLE: &str = "
@@ -74,7 +75,7 @@ fn stressed(rows: &[Row]) -> Markup {
                     @match &row.stress {
                         Some(stress) => {
                             td class=(if stress.mark == Mark::Lost { "lost" } else { "ok" }) { (stress.mark.sign()) }
-                            td { (match stress.verified { Some(true) => "ok", Some(false) => "WRONG", None => "-" }) }
+                            td { (stress.data()) }
                             td.n { (stress.delays) }
                             td.n { (stress.end_writeback) }
                         }
@@ -161,17 +162,6 @@ fn bar_chart(bars: &[(String, f64, String)]) -> Markup {
 /// Of 1 for the most, by the number's logarithm; a single one is still to be seen.
 fn log_share(n: u64, most: u64) -> f64 {
     ((n + 1) as f64).ln() / ((most + 1) as f64).ln()
-}
-
-/// "16 us" for 2^14 ns: where a bucket begins.
-fn length(log: u32) -> String {
-    let ns = 2f64.powi(log.min(63) as i32);
-    match ns {
-        ns if ns < 1e3 => format!("{ns:.0} ns"),
-        ns if ns < 1e6 => format!("{:.0} us", ns / 1e3),
-        ns if ns < 1e9 => format!("{:.0} ms", ns / 1e6),
-        ns => format!("{:.0} s", ns / 1e9),
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use crate::bench::{self, Spread};
 use crate::guest::Boot;
 use crate::kvm::Accel;
 use crate::outcome::Outcome;
+use crate::table::table;
 use anyhow::{bail, Context, Result};
-use comfy_table::{presets::ASCII_MARKDOWN, Table};
 use std::collections::BTreeMap;
 
 /// The cases of ww_driver.c that have a price here, and how they are called. Of the write, 16 MB of it,
@@ -74,12 +74,10 @@ pub fn instructions(row: &Row, case: &str) -> Option<Vec<u64>> {
 
 /// What each costs; both rounds where they differ.
 pub fn text(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN);
     let mut header = vec!["kernel"];
     header.extend(PRICES.iter().map(|(_, what)| *what));
     header.push("speed");
-    table.set_header(header);
+    let mut table = table(header);
     // The last case is the write.
     let written = |row: &Row| -> Option<f64> {
         let price = row.price.as_ref()?.get(PRICES.last()?.0)?;

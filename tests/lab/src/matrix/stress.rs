@@ -5,12 +5,13 @@
 
 use super::{programs, Lane, Mark, Row};
 use crate::console::chief_splat;
+use crate::debugfs;
 use crate::guest::Guest;
 use crate::ktap::Status;
 use crate::outcome::Outcome;
 use crate::soak;
+use crate::table::table;
 use anyhow::Result;
-use comfy_table::{presets::ASCII_MARKDOWN, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +38,16 @@ pub struct Stress {
     /// Windows that a wake has ended, by the power of two that their length in ns has reached.
     pub windows: BTreeMap<u32, u64>,
     pub log: PathBuf,
+}
+
+impl Stress {
+    pub fn data(&self) -> &'static str {
+        match self.verified {
+            Some(true) => "ok",
+            Some(false) => "WRONG",
+            None => "-",
+        }
+    }
 }
 
 pub fn measure(lane: &Lane, key: &str) -> Result<Stress> {
@@ -79,18 +90,6 @@ fn of_guest(guest: &Guest) -> Stress {
     let stats = guest.result.stats.values().next().cloned();
     let stats = stats.unwrap_or_default();
     let stat = |name: &str| stats.get(name).copied().unwrap_or(0);
-    let names = [
-        "zero_ref",
-        "tail",
-        "reused",
-        "unreferenced",
-        "not_writeback",
-        "unlocked_start",
-    ];
-    let counted = names
-        .iter()
-        .map(|name| (name.replace('_', "-"), stat(name)))
-        .filter(|(_, n)| *n > 0);
     Stress {
         verified: (lived && mark != Mark::Unknown).then(|| failed(&DATA).is_none()),
         mark,
@@ -100,7 +99,7 @@ fn of_guest(guest: &Guest) -> Stress {
         verdicts: if stats.is_empty() {
             guest.result.verdicts.clone()
         } else {
-            counted.collect()
+            debugfs::findings(stat)
         },
         windows: windows(console.results()),
         log: guest.dir.join("console.log"),
@@ -114,13 +113,8 @@ fn windows<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<u32, u64> {
         let Some(words) = line.trim_start().strip_prefix("# windows: site=") else {
             continue;
         };
-        for word in words.split(' ') {
-            let Some((log, count)) = word.split_once(':') else {
-                continue;
-            };
-            if let (Ok(log), Ok(count)) = (log.parse::<u32>(), count.parse::<u64>()) {
-                *all.entry(log).or_default() += count;
-            }
+        for (power, n) in debugfs::buckets(words) {
+            *all.entry(power).or_default() += n;
         }
     }
     all
@@ -128,8 +122,7 @@ fn windows<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<u32, u64> {
 
 /// The table of the stress and of the alarms, readable at 100 columns.
 pub fn text(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header([
+    let mut table = table([
         "kernel",
         "2 min",
         "data",
@@ -145,11 +138,7 @@ pub fn text(rows: &[Row]) -> String {
         cells.extend(match &row.stress {
             Some(stress) => [
                 stress.mark.sign().to_string(),
-                match stress.verified {
-                    Some(true) => "ok".to_string(),
-                    Some(false) => "WRONG".to_string(),
-                    None => "-".to_string(),
-                },
+                stress.data().to_string(),
                 match stress.delays {
                     0 => "-".to_string(),
                     n => n.to_string(),
@@ -158,16 +147,14 @@ pub fn text(rows: &[Row]) -> String {
             None => ["-"; 3].map(str::to_string),
         });
         cells.push(alarms(row));
-        let said = row.stress.as_ref().map(|stress| {
-            let verdicts = stress.verdicts.iter();
-            verdicts
-                .map(|(name, n)| format!("{name} {n}"))
-                .collect::<Vec<_>>()
-        });
+        let said = row
+            .stress
+            .as_ref()
+            .map(|stress| debugfs::by_verdict(&stress.verdicts));
         cells.push(match said {
             None => "-".to_string(),
             Some(said) if said.is_empty() => "nothing".to_string(),
-            Some(said) => said.join(", "),
+            Some(said) => said,
         });
         table.add_row(cells);
     }
@@ -191,18 +178,11 @@ pub fn text(rows: &[Row]) -> String {
 
 /// Alarms of the kernel's own assertion, true and false.
 pub fn alarms(row: &Row) -> String {
-    let words = |truly: bool, falsely: bool| {
-        let words = [(truly, "true"), (falsely, "FALSE")];
-        let words: Vec<&str> = words
-            .into_iter()
-            .filter(|(is, _)| *is)
-            .map(|(_, word)| word)
-            .collect();
-        if words.is_empty() {
-            "none".to_string()
-        } else {
-            words.join(", ")
-        }
+    let words = |truly, falsely| match (truly, falsely) {
+        (true, true) => "true, FALSE",
+        (true, false) => "true",
+        (false, true) => "FALSE",
+        (false, false) => "none",
     };
     let Some(alarms) = row.alarms else {
         return "-".to_string();
@@ -213,7 +193,7 @@ pub fn alarms(row: &Row) -> String {
         row.model.contains_key("false-alarm"),
     );
     if measured == model {
-        measured
+        measured.to_string()
     } else {
         format!("{measured} / {model}")
     }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! wakewatch's files in debugfs, as guests leave them: `stats` with a counter to a line, `callers` and
+//! `windows` with `name=value` words, the latter with a histogram by powers of two.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+/// The counters of findings. The verdict is called the same, with dashes.
+const FINDINGS: [&str; 6] = [
+    "zero_ref",
+    "tail",
+    "reused",
+    "unreferenced",
+    "not_writeback",
+    "unlocked_start",
+];
+
+/// The counters of `stats`.
+pub fn stats(text: &str) -> BTreeMap<String, u64> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.trim().to_string(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+/// Those findings that there are, by verdict; `count` says how many a counter has.
+pub fn findings(count: impl Fn(&str) -> u64) -> BTreeMap<String, u64> {
+    FINDINGS
+        .iter()
+        .map(|name| (name.replace('_', "-"), count(name)))
+        .filter(|(_, n)| *n > 0)
+        .collect()
+}
+
+/// "tail 1, unreferenced 3"
+pub fn by_verdict(findings: &BTreeMap<String, u64>) -> String {
+    let parts = findings.iter().map(|(name, n)| format!("{name} {n}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// `name=` among words.
+pub fn word<'a>(mut words: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The `power:count` words of a line of `windows`: so many windows lasted at least 2 to this power, in ns.
+pub fn buckets(line: &str) -> impl Iterator<Item = (u32, u64)> + '_ {
+    line.split_whitespace().filter_map(|word| {
+        let (power, n) = word.split_once(':')?;
+        Some((u32::from_str(power).ok()?, u64::from_str(n).ok()?))
+    })
+}
+
+/// "66 us": where the bucket of this power of two begins.
+pub fn length(power: u32) -> String {
+    let ns = 2f64.powi(power.min(63) as i32);
+    match ns {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.0} us", ns / 1e3),
+        ns if ns < 1e9 => format!("{:.0} ms", ns / 1e6),
+        ns => format!("{:.0} s", ns / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken() {
+        let all = stats("wake: 12\nzero_ref: 0\nversion: x\n\n");
+        assert_eq!(all.get("wake"), Some(&12));
+        assert_eq!(all.len(), 2);
+    }
+}
