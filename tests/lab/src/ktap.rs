@@ -36,6 +36,16 @@ pub struct Counts {
     pub skipped: usize,
 }
 
+impl Counts {
+    pub fn add(&mut self, status: Status) {
+        match status {
+            Status::Pass => self.passed += 1,
+            Status::Fail => self.failed += 1,
+            Status::Skip => self.skipped += 1,
+        }
+    }
+}
+
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
@@ -71,6 +81,14 @@ impl Test {
         test
     }
 
+    /// `why` is asked for if it failed.
+    pub fn of(name: impl Into<String>, passed: bool, why: impl FnOnce() -> String) -> Self {
+        match passed {
+            true => Self::new(name, Status::Pass),
+            false => Self::fail(name, why()),
+        }
+    }
+
     /// A test that is as good as its subtests.
     pub fn group(name: impl Into<String>, children: Vec<Test>) -> Self {
         let mut counts = Counts::default();
@@ -90,11 +108,7 @@ impl Test {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         if self.children.is_empty() {
-            match self.status {
-                Status::Pass => counts.passed = 1,
-                Status::Fail => counts.failed = 1,
-                Status::Skip => counts.skipped = 1,
-            }
+            counts.add(self.status);
         }
         for child in &self.children {
             counts += child.counts();

@@ -12,6 +12,7 @@ mod debugfs;
 mod decode;
 mod env;
 mod guest;
+mod junit;
 mod ktap;
 mod kvm;
 mod matrix;

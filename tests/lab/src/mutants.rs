@@ -6,7 +6,7 @@
 
 use crate::env::{Lab, Needs};
 use crate::guest::{Boot, Guest};
-use crate::ktap::{Status, Test};
+use crate::ktap::Test;
 use crate::suites::{guest_tests, Run};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -126,12 +126,10 @@ fn all_listed(lab: &Lab) -> Result<Test> {
     }
     let listed: BTreeSet<String> = MUTANTS.iter().map(|m| m.name.to_string()).collect();
     let title = "every mutant has its boot";
-    Ok(if there == listed {
-        Test::new(title, Status::Pass)
-    } else {
+    Ok(Test::of(title, there == listed, || {
         let odd: Vec<&String> = there.symmetric_difference(&listed).collect();
-        Test::fail(title, format!("not in both: {odd:?}"))
-    })
+        format!("not in both: {odd:?}")
+    }))
 }
 
 fn boot(
@@ -167,9 +165,7 @@ fn on_console(guest: &Guest, headline: &str) -> Test {
         .into_iter()
         .filter(|headline| headline != NOTHING)
         .collect();
-    if said == wanted {
-        Test::new(title, Status::Pass)
-    } else {
-        Test::fail(title, format!("{said:?}, {}", guest.dir.display()))
-    }
+    Test::of(title, said == wanted, || {
+        format!("{said:?}, {}", guest.dir.display())
+    })
 }

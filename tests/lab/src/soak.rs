@@ -8,7 +8,7 @@
 use crate::console::{split_time, Console};
 use crate::env::Lab;
 use crate::guest::{self, Boot};
-use crate::ktap::{Status, Test};
+use crate::ktap::Test;
 use crate::kvm;
 use crate::outcome::Outcome;
 use crate::suites::{guest_tests, Run};
@@ -108,12 +108,10 @@ pub fn stress_suite(run: &mut Run) -> Result<Vec<Test>> {
         .iter()
         .any(|report| report.verdict == "unreferenced");
     let title = "broken, with a delay, is found out";
-    tests.push(if said {
-        Test::new(title, Status::Pass)
-    } else {
+    tests.push(Test::of(title, said, || {
         let log = guest.dir.join("console.log");
-        Test::fail(title, format!("{}, {}", guest.result, log.display()))
-    });
+        format!("{}, {}", guest.result, log.display())
+    }));
     Ok(tests)
 }
 

@@ -4,6 +4,7 @@
 
 use crate::env::{Lab, Needs};
 use crate::guest::{self, Boot, Guest, Record};
+use crate::junit;
 use crate::ktap::{self, Counts, Status, Test};
 use crate::kvm::{self, Accel};
 use crate::matrix;
@@ -114,7 +115,11 @@ pub fn verb(lab: &Lab, only: Option<&str>) -> Result<bool> {
         run.dir.join("results.json"),
         serde_json::to_string_pretty(&results)? + "\n",
     )?;
-    fs::write(run.dir.join("junit.xml"), junit(&done))?;
+    let suites: Vec<_> = done
+        .iter()
+        .map(|(test, seconds)| junit_suite(test, *seconds))
+        .collect();
+    fs::write(run.dir.join("junit.xml"), junit::write(&suites)?)?;
     println!("# results: {}", run.dir.display());
     // Here and not by make: the line with the counts is to be the last one.
     let cache = Command::new("/bin/bash")
@@ -324,16 +329,13 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
             && result.why.contains(case.why)
             && counts == case.counts
             && result.retries.is_empty();
-        tests.push(if right {
-            Test::new(title, Status::Pass)
-        } else {
+        tests.push(Test::of(title, right, || {
             let log = guest.dir.display();
-            let seen = format!(
+            format!(
                 "{}: {} ({}), {log}",
                 result.outcome, result.why, result.tests
-            );
-            Test::fail(title, seen)
-        });
+            )
+        }));
     }
     Ok(tests)
 }
@@ -379,13 +381,10 @@ fn detector(run: &mut Run) -> Result<Vec<Test>> {
     let panicked = guest.result.outcome == Outcome::Panic
         && guest.result.why.contains("panic_on_report is set");
     let title = "panic_on_report: the report, then a panic";
-    tests.push(if reported && panicked {
-        Test::new(title, Status::Pass)
-    } else {
+    tests.push(Test::of(title, reported && panicked, || {
         let log = guest.dir.display();
-        let seen = format!("{}: {}, {log}", guest.result.outcome, guest.result.why);
-        Test::fail(title, seen)
-    });
+        format!("{}: {}, {log}", guest.result.outcome, guest.result.why)
+    }));
     Ok(tests)
 }
 
@@ -409,12 +408,10 @@ fn assertion(run: &mut Run) -> Result<Vec<Test>> {
         .iter()
         .any(|line| line.text.contains("shrink_folio_list"));
     let title = "warn-zero-count-plain: misfires in shrink_folio_list()";
-    let mut tests = vec![if misfired && by_reclaim {
-        Test::new(title, Status::Pass)
-    } else {
+    let mut tests = vec![Test::of(title, misfired && by_reclaim, || {
         let log = guest.dir.display();
-        Test::fail(title, format!("{}, {log}", guest.result.outcome))
-    }];
+        format!("{}, {log}", guest.result.outcome)
+    })];
     let fixed = Boot::of_scripts(run.lab, "fixed", "reclaim-fixed", &["reclaim-frozen"])?;
     for mut test in guest_tests(&run.boot(&fixed)?) {
         test.name = format!("fixed: {}", test.name);
@@ -455,63 +452,35 @@ fn failures(test: &Test, path: &str) -> Vec<String> {
         .collect()
 }
 
-/// JUnit's XML, as CI systems take it in.
-fn junit(suites: &[(Test, f64)]) -> String {
-    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
-    for (suite, seconds) in suites {
-        let counts = suite.counts();
-        let all = counts.passed + counts.failed + counts.skipped;
-        out.push_str(&format!(
-            "  <testsuite name=\"{}\" tests=\"{all}\" failures=\"{}\" skipped=\"{}\" time=\"{seconds:.1}\">\n",
-            escape(&suite.name),
-            counts.failed,
-            counts.skipped
-        ));
-        for child in &suite.children {
-            junit_leaves(child, &suite.name, &mut out);
-        }
-        out.push_str("  </testsuite>\n");
+/// A suite with a case for every leaf.
+fn junit_suite(suite: &Test, seconds: f64) -> junit::Suite {
+    let mut cases = Vec::new();
+    for child in &suite.children {
+        junit_leaves(child, &suite.name, &mut cases);
     }
-    out.push_str("</testsuites>\n");
-    out
+    junit::Suite {
+        name: suite.name.clone(),
+        seconds,
+        properties: Vec::new(),
+        cases,
+    }
 }
 
-fn junit_leaves(test: &Test, path: &str, out: &mut String) {
-    if !test.children.is_empty() {
-        let path = format!("{path}.{}", test.name);
-        for child in &test.children {
-            junit_leaves(child, &path, out);
-        }
-        return;
+fn junit_leaves(test: &Test, path: &str, cases: &mut Vec<junit::Case>) {
+    if test.children.is_empty() {
+        cases.push(junit::Case {
+            class: path.to_string(),
+            name: test.name.clone(),
+            seconds: None,
+            properties: Vec::new(),
+            status: test.status,
+            why: test.notes.join("\n"),
+        });
     }
-    let notes = escape(&test.notes.join("\n"));
-    out.push_str(&format!(
-        "    <testcase classname=\"{}\" name=\"{}\">",
-        escape(path),
-        escape(&test.name)
-    ));
-    match test.status {
-        Status::Pass => {}
-        Status::Fail => out.push_str(&format!("<failure>{notes}</failure>")),
-        Status::Skip => out.push_str(&format!("<skipped message=\"{notes}\"/>")),
+    let path = format!("{path}.{}", test.name);
+    for child in &test.children {
+        junit_leaves(child, &path, cases);
     }
-    out.push_str("</testcase>\n");
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            // XML has no way to write these.
-            c if c.is_control() && c != '\n' && c != '\t' => out.push('?'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -527,7 +496,7 @@ mod tests {
                 Test::group("g", vec![Test::fail("b <&>", "it said \"no\"\u{1b}[0m")]),
             ],
         );
-        let xml = junit(&[(suite, 1.0)]);
+        let xml = String::from_utf8(junit::write(&[junit_suite(&suite, 1.0)]).unwrap()).unwrap();
         assert!(xml.contains("tests=\"2\" failures=\"1\" skipped=\"0\""));
         assert!(xml.contains("classname=\"s.g\" name=\"b &lt;&amp;&gt;\""));
         assert!(xml.contains("it said &quot;no&quot;?[0m"));

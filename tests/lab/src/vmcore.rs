@@ -170,11 +170,8 @@ impl Session<'_> {
         let open = part(&said, "open").lines();
         let listed = open.filter(|l| l.starts_with("window of PG_")).count();
         let table = format!("table open={listed} ");
-        tests.push(if listed > 0 && part(&said, "windows").contains(&table) {
-            Test::new(title, Status::Pass)
-        } else {
-            Test::fail(title, format!("not in windows: {table}"))
-        });
+        let same = listed > 0 && part(&said, "windows").contains(&table);
+        tests.push(Test::of(title, same, || format!("not in windows: {table}")));
         Ok(tests)
     }
 }

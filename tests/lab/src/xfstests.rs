@@ -9,6 +9,7 @@ use crate::console::Console;
 use crate::debugfs::{self, by_verdict, length};
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
+use crate::junit;
 use crate::ktap::{Counts, Status, Test};
 use crate::kvm::{self, Accel};
 use crate::outcome::Outcome;
@@ -16,12 +17,11 @@ use crate::suites::Run;
 use anyhow::{bail, Context, Result};
 use clap::Parser;
 use comfy_table::Table;
-use quick_xml::events::{BytesDecl, BytesText, Event};
-use quick_xml::{Reader, Writer};
+use quick_xml::events::Event;
+use quick_xml::Reader;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -123,6 +123,26 @@ struct Verdict {
 impl Verdict {
     fn reports(&self) -> u64 {
         self.findings.values().sum()
+    }
+
+    /// For the xunit file.
+    fn properties(&self, mark: Mark) -> junit::Properties {
+        let mut all = vec![("reports".to_string(), self.reports())];
+        all.extend(self.findings.iter().map(|(name, n)| (name.clone(), *n)));
+        // Of a guest that died there is no more than its console.
+        if mark != Mark::Died {
+            let longest = self.longest.map_or(0, |power| 1u64 << power.min(63));
+            let more = [
+                ("unreferenced_sites", self.unreferenced_sites),
+                ("windows", self.windows),
+                ("longest_window_ns", longest),
+                ("missed", self.missed),
+            ];
+            all.extend(more.map(|(name, n)| (name.to_string(), n)));
+        }
+        all.into_iter()
+            .map(|(name, n)| (format!("wakewatch.{name}"), n.to_string()))
+            .collect()
     }
 }
 
@@ -512,7 +532,7 @@ fn run(
         dir.join("xfstests.json"),
         serde_json::to_string_pretty(&saved)? + "\n",
     )?;
-    fs::write(dir.join("junit.xml"), junit(&saved)?)?;
+    fs::write(dir.join("junit.xml"), junit::write(&[junit_suite(&saved)])?)?;
     fs::write(dir.join("ktap"), ktap(&saved))?;
     let mut text = saved.title() + "\n\n" + &table(&saved).to_string() + "\n";
     if !saved.callers.is_empty() {
@@ -675,99 +695,29 @@ fn ktap(saved: &Saved) -> String {
     out
 }
 
-// ------------------------------------------------------------------ xunit, written
-
-/// XML has no way to write control characters.
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            c if c.is_control() => '?',
-            c => c,
-        })
-        .collect()
-}
-
-type Out = Writer<Vec<u8>>;
-
-fn property(out: &mut Out, name: &str, value: &str) -> io::Result<()> {
-    out.create_element("property")
-        .with_attribute(("name", name))
-        .with_attribute(("value", clean(value).as_str()))
-        .write_empty()?;
-    Ok(())
-}
-
-fn junit(saved: &Saved) -> Result<String> {
-    let counts = saved.counts();
-    let mut out = Writer::new_with_indent(Vec::new(), b' ', 2);
-    out.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-    let all = saved.rows.len().to_string();
-    let time = saved.seconds.to_string();
-    out.create_element("testsuite")
-        .with_attribute(("name", "xfstests"))
-        .with_attribute(("tests", all.as_str()))
-        .with_attribute(("failures", counts.failed.to_string().as_str()))
-        .with_attribute(("skipped", counts.skipped.to_string().as_str()))
-        .with_attribute(("time", time.as_str()))
-        .write_inner_content(|out| {
-            out.create_element("properties")
-                .write_inner_content(|out| {
-                    property(out, "kernel", &saved.build)?;
-                    property(out, "form", &saved.form)?;
-                    let loaded = if saved.wakewatch { "1" } else { "0" };
-                    property(out, "wakewatch", loaded)
-                })?;
-            for row in &saved.rows {
-                testcase(out, row)?;
-            }
-            Ok(())
-        })?;
-    Ok(String::from_utf8(out.into_inner())? + "\n")
-}
-
-fn testcase(out: &mut Out, row: &Row) -> io::Result<()> {
-    let time = format!("{:.1}", row.seconds.unwrap_or(0.0));
-    out.create_element("testcase")
-        .with_attribute(("classname", "xfstests"))
-        .with_attribute(("name", row.test.as_str()))
-        .with_attribute(("time", time.as_str()))
-        .write_inner_content(|out| {
-            if let Some(w) = &row.wakewatch {
-                out.create_element("properties")
-                    .write_inner_content(|out| {
-                        property(out, "wakewatch.reports", &w.reports().to_string())?;
-                        for (name, n) in &w.findings {
-                            property(out, &format!("wakewatch.{name}"), &n.to_string())?;
-                        }
-                        if row.mark == Mark::Died {
-                            return Ok(());
-                        }
-                        let sites = w.unreferenced_sites.to_string();
-                        property(out, "wakewatch.unreferenced_sites", &sites)?;
-                        property(out, "wakewatch.windows", &w.windows.to_string())?;
-                        let ns = w.longest.map_or(0, |power| 1u64 << power.min(63));
-                        property(out, "wakewatch.longest_window_ns", &ns.to_string())?;
-                        property(out, "wakewatch.missed", &w.missed.to_string())
-                    })?;
-            }
-            let why = clean(&format!("{}: {}", row.mark.text(), row.why));
-            match row.mark.status() {
-                Status::Pass => {}
-                Status::Skip => {
-                    out.create_element("skipped")
-                        .with_attribute(("message", why.as_str()))
-                        .write_empty()?;
-                }
-                Status::Fail => {
-                    out.create_element("failure")
-                        .with_attribute(("message", why.as_str()))
-                        .write_text_content(BytesText::new(&why))?;
-                }
-            }
-            Ok(())
-        })?;
-    Ok(())
+fn junit_suite(saved: &Saved) -> junit::Suite {
+    let property = |name: &str, value: &dyn ToString| (name.to_string(), value.to_string());
+    let case = |row: &Row| junit::Case {
+        class: "xfstests".to_string(),
+        name: row.test.clone(),
+        seconds: Some(row.seconds.unwrap_or(0.0)),
+        properties: row
+            .wakewatch
+            .as_ref()
+            .map_or(Vec::new(), |w| w.properties(row.mark)),
+        status: row.mark.status(),
+        why: format!("{}: {}", row.mark.text(), row.why),
+    };
+    junit::Suite {
+        name: "xfstests".to_string(),
+        seconds: saved.seconds,
+        properties: vec![
+            property("kernel", &saved.build),
+            property("form", &saved.form),
+            property("wakewatch", &u8::from(saved.wakewatch)),
+        ],
+        cases: saved.rows.iter().map(case).collect(),
+    }
 }
 
 // ------------------------------------------------------------------ two runs
@@ -1013,10 +963,9 @@ fn refusals(lab: &Lab, trees: &Path) -> Result<Vec<Test>> {
             Some(_) => format!("{what}: one line, and nothing else"),
             None => what.to_string(),
         };
-        tests.push(match right {
-            true => Test::new(title, Status::Pass),
-            false => Test::fail(title, format!("{}: {}", out.status, text.trim_end())),
-        });
+        tests.push(Test::of(title, right, || {
+            format!("{}: {}", out.status, text.trim_end())
+        }));
     }
     Ok(tests)
 }
@@ -1068,10 +1017,7 @@ fn slice(run: &mut Run, tree: &std::ffi::OsStr) -> Result<Test> {
                 let found = row.wakewatch.as_ref();
                 let found = found.is_some_and(|w| w.unreferenced_sites > 0 && w.reports() > 0);
                 let title = format!("broken: {} fails by wakewatch's reports", row.test);
-                test = match failed && found {
-                    true => Test::new(title, Status::Pass),
-                    false => Test::fail(title, test.notes.join("; ")),
-                };
+                test = Test::of(title, failed && found, || test.notes.join("; "));
             } else if row.mark == Mark::Pass && !seen {
                 test = Test::fail(&row.test, "wakewatch has seen no window");
             }
@@ -1252,7 +1198,7 @@ table open=3 freed=0 room=1024
                 && text.contains("tail 2")
                 && text.contains("1 us")
         );
-        let xml = junit(&run).unwrap();
+        let xml = String::from_utf8(junit::write(&[junit_suite(&run)]).unwrap()).unwrap();
         assert!(xml.contains("tests=\"3\" failures=\"1\" skipped=\"1\""));
         assert!(xml.contains("<property name=\"wakewatch.reports\" value=\"2\"/>"));
         assert!(xml.contains("<property name=\"wakewatch.longest_window_ns\" value=\"1024\"/>"));
