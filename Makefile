@@ -4,6 +4,8 @@
 
 # Which kernel: stock, broken, fixed, or another series of patches/6.12.
 KERNEL ?= broken
+# The same where the fixed one is meant if none is named.
+FIXED := $(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))
 # How often `make certainty` boots each scenario.
 BOOTS ?= 20
 # Minutes of guest time: of `make soak` 30, of `make stress` 10.
@@ -44,9 +46,8 @@ bench: setup ## what wakewatch costs, beside a C module and bpftrace
 soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh soak --minutes '$(or $(DURATION),30)'
 
-stress: private KERNEL := $(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))
 stress: setup ## other people's programs at work, data verified [KERNEL=fixed DURATION=10 DELAY='where=... us=... every=...' XFSTESTS=TREE]
-	@KERNELS=$(KERNEL) $(S)/lab.sh stress --kernel '$(KERNEL)' --minutes '$(or $(DURATION),10)' $(if $(DELAY),--delay '$(DELAY)')
+	@KERNELS='$(FIXED)' $(S)/lab.sh stress --kernel '$(FIXED)' --minutes '$(or $(DURATION),10)' $(if $(DELAY),--delay '$(DELAY)')
 
 lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'
@@ -55,7 +56,7 @@ matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=ra
 	@$(S)/matrix.sh
 
 xfstests: setup ## xfstests with wakewatch loaded [XFSTESTS=TREE KERNEL=fixed TESTS="quick wakewatch" FORM=4k WAKEWATCH=1]
-	@KERNEL='$(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))' $(S)/xfstests.sh
+	@KERNEL='$(FIXED)' $(S)/xfstests.sh
 
 xfstests-compare: setup ## what differs between two runs of it [A=RUN B=RUN]
 	@$(S)/xfstests.sh --compare

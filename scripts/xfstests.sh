@@ -8,8 +8,9 @@
 #
 # Runs a built xfstests tree on ext4 (or another file system) on loop devices on shmem huge pages, with
 # wakewatch loaded, in a guest. All of it is checked before anything is built or booted; --check ends
-# there, and --args, with both images made, where it would boot. --image makes the guest's root image alone, which is the part that needs root; --compare
-# compares two runs. tests/guest/xfstests.sh is the guest's part, tests/lab/src/xfstests.rs the rest.
+# there, and --args, with both images made, where it would boot. --image makes the guest's root image
+# alone, which is the part that needs root; --compare compares two runs. tests/guest/xfstests.sh is the
+# guest's part, tests/lab/src/xfstests.rs the rest.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"

@@ -455,6 +455,25 @@ impl State {
         }
     }
 
+    /// In the page cache, for the first time, and nobody has it locked or has written it again.
+    fn lockable(&self) -> bool {
+        self.life == Life::First && self.cached && self.folio_lock.is_none() && !self.second
+    }
+
+    /// The same for who has not to wait for writeback, nor for i_pages.
+    fn truncatable(&self) -> bool {
+        self.lockable() && !self.writeback && !self.pages_lock
+    }
+
+    /// It is under writeback again, and who has it locked looks at that.
+    fn write_again(&mut self) {
+        self.writeback = true;
+        self.second = true;
+        self.b = Wait::Test;
+        self.folio_lock = Some(Who::B);
+        self.refs += 1;
+    }
+
     /// The first of those in the queue who wait for PG_writeback.
     fn next_waiter(&self) -> Option<usize> {
         self.queue.iter().position(|who| *who != Who::C)
@@ -602,8 +621,9 @@ impl Machine {
             _ => s.faults |= STRAY,
         };
         let pages = self.tags;
-        let skip = |s: &mut State, to: Op| {
-            let at = self.proposal.end.iter().position(|op| *op == to);
+        // To the next of these steps, or to the end.
+        let skip = |s: &mut State, to: &[Op]| {
+            let at = self.proposal.end.iter().position(|op| to.contains(op));
             s.step = at.unwrap_or(self.proposal.end.len()) as u8;
         };
         match op {
@@ -636,15 +656,7 @@ impl Machine {
             Op::LockPages => s.pages_lock = pages,
             Op::UnlockPages => s.pages_lock = false,
             Op::LockIfSeen if !s.seen => {
-                let put = self
-                    .proposal
-                    .end
-                    .iter()
-                    .find(|op| matches!(op, Op::PutHeld | Op::PutWriteback));
-                match put {
-                    Some(put) => skip(s, *put),
-                    None => s.step = self.proposal.end.len() as u8,
-                }
+                skip(s, &[Op::PutHeld, Op::PutWriteback]);
                 return true;
             }
             Op::LockIfSeen | Op::Lock => {
@@ -658,7 +670,7 @@ impl Machine {
                 touch(s);
                 if !s.waiters {
                     s.writeback = false;
-                    skip(s, Op::UnlockPages);
+                    skip(s, &[Op::UnlockPages]);
                     return true;
                 }
             }
@@ -743,12 +755,10 @@ impl Model for Machine {
         let mut state = last.clone();
         let s = &mut state;
         s.faults = 0;
-        let mine = s.life == Life::First;
         let possible = match action {
             Action::End(op) => self.end(s, op),
             Action::Locks => {
-                let ok =
-                    s.a == Wait::NotYet && mine && s.cached && s.folio_lock.is_none() && !s.second;
+                let ok = s.lockable() && s.a == Wait::NotYet;
                 s.a = Wait::Test;
                 s.folio_lock = Some(Who::A);
                 s.refs += 1;
@@ -801,18 +811,14 @@ impl Model for Machine {
                 ok
             }
             Action::Comes => {
-                let ok = s.third != Third::Absent && s.c == Wait::NotYet && mine && s.cached;
+                let first = s.life == Life::First && s.cached;
+                let ok = first && s.third != Third::Absent && s.c == Wait::NotYet;
                 s.refs += 1;
                 s.c = Wait::Test;
                 ok
             }
             Action::Reclaims => {
-                let ok = mine
-                    && s.cached
-                    && !s.writeback
-                    && s.folio_lock.is_none()
-                    && !s.second
-                    && !s.reclaimed;
+                let ok = s.lockable() && !s.writeback && !s.reclaimed;
                 s.reclaimed = true;
                 s.folio_lock = Some(Who::Reclaim);
                 ok
@@ -831,12 +837,7 @@ impl Model for Machine {
             }
             // Without having to wait.
             Action::Drops => {
-                let ok = mine
-                    && !s.writeback
-                    && s.cached
-                    && s.folio_lock.is_none()
-                    && !s.pages_lock
-                    && !s.second;
+                let ok = s.truncatable();
                 if ok {
                     s.cached = false;
                     s.refs += 1;
@@ -853,26 +854,13 @@ impl Model for Machine {
                 let ok = s.life == Life::Free && !s.second;
                 s.life = Life::Order0;
                 s.cached = true;
-                s.writeback = true;
                 s.waiters = false;
-                s.second = true;
-                s.b = Wait::Test;
-                s.folio_lock = Some(Who::B);
-                s.refs += 1;
+                s.write_again();
                 ok
             }
             Action::WrittenAgain => {
-                let ok = mine
-                    && s.cached
-                    && !s.writeback
-                    && s.folio_lock.is_none()
-                    && !s.pages_lock
-                    && !s.second;
-                s.writeback = true;
-                s.second = true;
-                s.b = Wait::Test;
-                s.folio_lock = Some(Who::B);
-                s.refs += 1;
+                let ok = s.truncatable();
+                s.write_again();
                 ok
             }
             Action::SecondEnds => {
