@@ -130,6 +130,8 @@ one() {
 	done
 	if kill -0 "$job" 2>/dev/null; then status=124; else wait "$job" || status=$?; fi
 	awk -v a="$begun" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f\n", b - a }' >"$dir/seconds"
+	# The first line after it: the host reads QEMU's CPU time at both.
+	diag "  $(cat "$dir/seconds") s"
 	if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
 		echo w >/proc/sysrq-trigger
 		snapshot "$dir/after"
@@ -151,7 +153,6 @@ one() {
 	else
 		not_ok "$name"
 	fi
-	diag "  $(cat "$dir/seconds") s"
 }
 
 # Otherwise the tests' own processes and mounts would be waited for.

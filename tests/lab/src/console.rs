@@ -7,6 +7,7 @@ use regex::Regex;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 /// Marks in the guest's output; see `guest::write_entry` and tests/guest/run.sh.
 pub const MARK_START: &str = "# ww-lab: start";
@@ -27,6 +28,8 @@ pub enum Stream {
 pub struct Line {
     pub stream: Stream,
     pub text: String,
+    /// What QEMU had used of the host's CPUs when it came, if it was asked.
+    pub cpu: Option<Duration>,
 }
 
 /// Everything a guest said, in the order of its coming.
@@ -76,7 +79,11 @@ pub fn split_time(line: &str) -> (Option<f64>, &str) {
 
 impl Console {
     pub fn push(&mut self, stream: Stream, text: String) {
-        self.lines.push(Line { stream, text });
+        self.lines.push(Line {
+            stream,
+            text,
+            cpu: None,
+        });
     }
 
     /// Lines of the kernel's log. Without a time stamp it is QEMU or virtme-ng that speaks.

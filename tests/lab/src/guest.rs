@@ -15,6 +15,7 @@ use crate::kvm::Accel;
 use crate::outcome::{classify, qemu_fault, settle, Limit, Outcome};
 use anyhow::{Context, Result};
 use nix::sys::signal::{killpg, Signal};
+use nix::time::{clock_getcpuclockid, clock_gettime, ClockId};
 use nix::unistd::Pid;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -38,6 +40,8 @@ pub struct Boot {
     pub timeout: u64,
     /// Seconds between two lines of the script's, if it's to say something all the time.
     pub stall: Option<u64>,
+    /// Look at QEMU's CPU time at each line of the script's.
+    pub metered: bool,
     /// Seconds until the kernel's first line.
     pub first_line: u64,
     /// Seconds from there to the start of the script.
@@ -87,6 +91,7 @@ impl Boot {
             memory: needs.memory.clone().unwrap_or("2G".to_string()),
             timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT) * slow,
             stall: None,
+            metered: false,
             first_line: FIRST_LINE,
             boot_limit: BOOT * slow,
             append: needs.append.clone(),
@@ -159,7 +164,21 @@ fn groups() -> std::sync::MutexGuard<'static, Vec<i32>> {
     GROUPS.lock().unwrap_or_else(|err| err.into_inner())
 }
 
-/// Ends every guest; for a lab that is told to stop.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Has the lab been told to stop? Then its guests are dead, and say nothing of what they ran.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Ends every guest, and lets a verb know why. Was it called before?
+pub fn interrupt() -> bool {
+    let before = INTERRUPTED.swap(true, Ordering::Relaxed);
+    kill_all();
+    before
+}
+
+/// Ends every guest; for a lab that can't go on.
 pub fn kill_all() {
     let groups = groups();
     for &group in groups.iter() {
@@ -282,6 +301,10 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
         cmd.args(["--append", word]);
     }
     cmd.args(&boot.machine);
+    let pid_file = dir.join("qemu.pid");
+    if boot.metered {
+        cmd.arg(format!("--qemu-opts=-pidfile {}", pid_file.display()));
+    }
     // stderr joins stdout in the guest: the console has the other pipe for itself.
     cmd.arg("--exec");
     cmd.arg(format!(
@@ -297,6 +320,9 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
         .with_context(|| format!("{} does not start", lab.vng.display()))?;
     let group = child.id() as i32;
     groups().push(group);
+    if interrupted() {
+        kill_all();
+    }
 
     let (sender, receiver) = mpsc::channel();
     let script = child.stdout.take().context("no stdout")?;
@@ -305,6 +331,7 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
     spawn_reader(kernel, Stream::Console, sender);
 
     let mut log = File::create(dir.join("console.log"))?;
+    let mut meter = None;
     let mut console = Console::default();
     let mut stage = Limit::FirstLine(boot.first_line);
     let mut deadline = Instant::now() + Duration::from_secs(boot.first_line);
@@ -327,6 +354,12 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
                 }
                 let next = next_stage(stage, stream, &text, boot.boot_limit, boot.timeout);
                 console.push(stream, text);
+                if boot.metered && stream == Stream::Script {
+                    meter = meter.or_else(|| cpu_clock(&pid_file));
+                    if let (Some(clock), Some(line)) = (meter, console.lines.last_mut()) {
+                        line.cpu = clock_gettime(clock).ok().map(Duration::from);
+                    }
+                }
                 if let (Some((next, secs)), None) = (next, hit) {
                     stage = next;
                     deadline = Instant::now() + Duration::from_secs(secs);
@@ -365,6 +398,12 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
     let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     groups().retain(|&other| other != group);
     Ok((console, hit))
+}
+
+/// The clock of all threads of the process in this file.
+fn cpu_clock(pid_file: &Path) -> Option<ClockId> {
+    let pid = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    clock_getcpuclockid(Pid::from_raw(pid)).ok()
 }
 
 /// The stage of a guest's life that a line begins, with the seconds it may last.

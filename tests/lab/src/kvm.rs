@@ -89,6 +89,7 @@ fn try_kvm(lab: &Lab, run_dir: &Path) -> Result<(Accel, String)> {
         memory: "512M".to_string(),
         timeout: 5,
         stall: None,
+        metered: false,
         first_line: TRY_SECONDS / 2,
         boot_limit: TRY_SECONDS / 2,
         append: Vec::new(),

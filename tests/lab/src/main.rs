@@ -145,10 +145,14 @@ struct BootArgs {
     args: Vec<String>,
 }
 
+/// The exit status that a shell has for it.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     let done = run();
     decode::finish();
     match done {
+        _ if guest::interrupted() => ExitCode::from(INTERRUPTED),
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(err) => {
@@ -162,10 +166,14 @@ fn run() -> Result<bool> {
     let args = Args::parse();
     end_guests_on_panic();
     let lab = env::Lab::from_env()?;
-    ctrlc::set_handler(|| {
-        guest::kill_all();
+    // A run of hours has results before its end; it ends by itself, unless it is told twice.
+    let saves = matches!(args.verb, Verb::Xfstests(_));
+    ctrlc::set_handler(move || {
+        let again = guest::interrupt();
         eprintln!("lab: interrupted, its guests are ended");
-        std::process::exit(130);
+        if again || !saves {
+            std::process::exit(INTERRUPTED.into());
+        }
     })?;
     match args.verb {
         Verb::Boot(args) => boot(&lab, args),

@@ -5,7 +5,7 @@
 //! tests and leaves a folder of each; here they are read, and a guest that died is followed by another
 //! one that goes on at the next test.
 
-use crate::console::Console;
+use crate::console::{Console, Stream};
 use crate::debugfs::{self, by_verdict, length};
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
@@ -152,6 +152,9 @@ struct Row {
     mark: Mark,
     why: String,
     seconds: Option<f64>,
+    /// Seconds of the host's CPUs that QEMU has used for it.
+    #[serde(default)]
+    cpu: Option<f64>,
     wakewatch: Option<Verdict>,
 }
 
@@ -330,6 +333,7 @@ fn row(dir: &Path, test: &str, guest: &str, console: &Console) -> Option<Row> {
         mark,
         why: tidy(&why),
         seconds: read("seconds").and_then(|text| text.trim().parse().ok()),
+        cpu: cpu(console, test),
         wakewatch,
     })
 }
@@ -381,6 +385,16 @@ fn since(console: &Console, test: &str) -> std::ops::Range<usize> {
     at.unwrap_or(console.lines.len())..console.lines.len()
 }
 
+/// From the script's line before a test to the one after it.
+fn cpu(console: &Console, test: &str) -> Option<f64> {
+    let lines = console.lines.iter();
+    let mut script = lines.filter(|line| line.stream == Stream::Script);
+    let begin = format!("# run {test}");
+    let before = script.find(|line| line.text == begin)?.cpu?;
+    let after = script.next()?.cpu?;
+    Some(after.checked_sub(before)?.as_secs_f64())
+}
+
 /// Names and reasons of the exclude file.
 fn excludes(text: &str) -> BTreeMap<String, String> {
     text.lines()
@@ -399,6 +413,7 @@ fn boot(lab: &Lab, args: &Args, n: usize, tests: &[String], seconds: u64) -> Res
     // Making file systems, the tests' limit and some time to notice.
     boot.timeout = seconds + args.limit + 120;
     boot.stall = Some(args.limit + 120);
+    boot.metered = true;
     for image in [&args.root, &args.tree] {
         boot.machine.push(format!(
             "--qemu-opts=-drive file={},if=virtio,format=raw,readonly=on",
@@ -452,7 +467,7 @@ fn run(
     let results = dir.join("results");
     while !pending.is_empty() {
         let left = end.saturating_duration_since(Instant::now()).as_secs();
-        if left == 0 {
+        if left == 0 || guest::interrupted() {
             break;
         }
         boots += 1;
@@ -475,6 +490,9 @@ fn run(
             let Some(row) = row(&folder, test, &why, &guest.console) else {
                 break;
             };
+            if guest::interrupted() && row.mark == Mark::Died {
+                break;
+            }
             hung |= row.mark == Mark::Hung;
             if matches!(row.mark, Mark::Died | Mark::Hung) {
                 say(&format!("{test}: {} ({})", row.mark.text(), row.why));
@@ -490,7 +508,8 @@ fn run(
             let sum = callers.entry(place).or_insert((0, 0));
             *sum = (sum.0 + calls, sum.1 + none);
         }
-        if done == 0 && (left > 60 || !came_to_its_end(&guest)) {
+        let some = done > 0 || guest::interrupted();
+        if !some && (left > 60 || !came_to_its_end(&guest)) {
             bail!(
                 "the guest has not come to its first test: {why}; its log: {}",
                 guest.dir.join("console.log").display()
@@ -502,7 +521,11 @@ fn run(
         }
     }
     let rows = args.tests.iter().map(|test| {
-        let left = || empty(test, Mark::NotReached, "the time for all of them was over");
+        let why = match guest::interrupted() {
+            true => "interrupted",
+            false => "the time for all of them was over",
+        };
+        let left = || empty(test, Mark::NotReached, why);
         rows.remove(test).unwrap_or_else(left)
     });
     let saved = Saved {
@@ -548,6 +571,7 @@ fn empty(test: &str, mark: Mark, why: &str) -> Row {
         mark,
         why: why.to_string(),
         seconds: None,
+        cpu: None,
         wakewatch: None,
     }
 }
@@ -634,6 +658,7 @@ fn table(saved: &Saved) -> Table {
         "test",
         "xfstests",
         "s",
+        "cpu s",
         "reports",
         "unreferenced sites",
         "windows",
@@ -646,6 +671,7 @@ fn table(saved: &Saved) -> Table {
             row.test.clone(),
             row.mark.text().to_string(),
             seconds(row.seconds),
+            seconds(row.cpu),
         ];
         match &row.wakewatch {
             Some(w) => {
@@ -704,7 +730,10 @@ fn junit_suite(saved: &Saved) -> junit::Suite {
         properties: row
             .wakewatch
             .as_ref()
-            .map_or(Vec::new(), |w| w.properties(row.mark)),
+            .map_or(Vec::new(), |w| w.properties(row.mark))
+            .into_iter()
+            .chain(row.cpu.map(|s| property("cpu_seconds", &format!("{s:.1}"))))
+            .collect(),
         status: row.mark.status(),
         why: format!("{}: {}", row.mark.text(), row.why),
     };
@@ -729,7 +758,34 @@ struct Difference {
     wrong: Vec<String>,
     only_in_one: Vec<String>,
     common: usize,
-    ratio: Option<(f64, f64)>,
+    time: Ratio,
+    cpu: Ratio,
+}
+
+/// Seconds of one run to those of another, of the tests that pass in both.
+#[derive(Default)]
+struct Ratio {
+    base: f64,
+    other: f64,
+    each: Vec<f64>,
+}
+
+impl Ratio {
+    /// Takes a test in, and says its own.
+    fn add(&mut self, base: Option<f64>, other: Option<f64>) -> Option<f64> {
+        let (base, other) = base.filter(|s| *s > 0.0).zip(other)?;
+        self.base += base;
+        self.other += other;
+        self.each.push(other / base);
+        Some(other / base)
+    }
+
+    /// Of all of it, and the median of the tests' own.
+    fn of_all(&self) -> Option<(f64, f64)> {
+        let mut each = self.each.clone();
+        each.sort_by(f64::total_cmp);
+        Some((self.other / self.base, *each.get(each.len() / 2)?))
+    }
 }
 
 /// The run that the other one is measured by: the one without wakewatch, or else the first.
@@ -743,13 +799,22 @@ fn baseline<'a>(a: &'a Saved, b: &'a Saved) -> (&'a Saved, &'a Saved) {
 
 fn compare(base: &Saved, other: &Saved) -> Difference {
     let mut table = crate::table::table([
-        "test", "base", "other", "base s", "other s", "ratio", "reports", "",
+        "test",
+        "base",
+        "other",
+        "base s",
+        "other s",
+        "ratio",
+        "base cpu s",
+        "other cpu s",
+        "ratio",
+        "reports",
+        "",
     ]);
     let find = |saved: &Saved, test: &str| saved.rows.iter().find(|row| row.test == test).cloned();
     let mut wrong = Vec::new();
     let mut only = Vec::new();
-    let mut ratios = Vec::new();
-    let (mut base_sum, mut other_sum) = (0.0, 0.0);
+    let (mut time, mut cpu) = (Ratio::default(), Ratio::default());
     let mut common = 0;
     for row in &base.rows {
         let Some(with) = find(other, &row.test) else {
@@ -768,14 +833,9 @@ fn compare(base: &Saved, other: &Saved) -> Difference {
             wrong.push(format!("{}: {}", row.test, with.why));
         }
         let both = row.mark == Mark::Pass && with.mark == Mark::Pass;
-        let ratio = match (row.seconds, with.seconds) {
-            (Some(a), Some(b)) if a > 0.0 && both => {
-                base_sum += a;
-                other_sum += b;
-                ratios.push(b / a);
-                format!("{:.2}", b / a)
-            }
-            _ => String::new(),
+        let ratio = |of: &mut Ratio, a, b| match both.then(|| of.add(a, b)).flatten() {
+            Some(ratio) => format!("{ratio:.2}"),
+            None => String::new(),
         };
         let reports = with.wakewatch.as_ref().or(row.wakewatch.as_ref());
         table.add_row([
@@ -784,7 +844,10 @@ fn compare(base: &Saved, other: &Saved) -> Difference {
             with.mark.text().to_string(),
             seconds(row.seconds),
             seconds(with.seconds),
-            ratio,
+            ratio(&mut time, row.seconds, with.seconds),
+            seconds(row.cpu),
+            seconds(with.cpu),
+            ratio(&mut cpu, row.cpu, with.cpu),
             reports.map_or(String::new(), |w| w.reports().to_string()),
             note.to_string(),
         ]);
@@ -794,14 +857,13 @@ fn compare(base: &Saved, other: &Saved) -> Difference {
         .iter()
         .filter(|row| find(base, &row.test).is_none());
     only.extend(strangers.map(|row| row.test.clone()));
-    ratios.sort_by(f64::total_cmp);
-    let ratio = (!ratios.is_empty()).then(|| (other_sum / base_sum, ratios[ratios.len() / 2]));
     Difference {
         table,
         wrong,
         only_in_one: only,
         common,
-        ratio,
+        time,
+        cpu,
     }
 }
 
@@ -817,10 +879,10 @@ pub fn compare_verb(lab: &Lab, a: &Path, b: &Path) -> Result<bool> {
     if !found.only_in_one.is_empty() {
         println!("in one of them only: {}", found.only_in_one.join(" "));
     }
-    if let Some((all, median)) = found.ratio {
-        println!(
-            "time, other to base, of what passes in both: {all:.2} in all, median {median:.2}"
-        );
+    for (what, ratio) in [("time", &found.time), ("QEMU's CPU time", &found.cpu)] {
+        if let Some((all, median)) = ratio.of_all() {
+            println!("{what}, other to base, of what passes in both: {all:.2} in all, median {median:.2}");
+        }
     }
     for line in &found.wrong {
         println!("passes in base and fails in other: {line}");
@@ -1102,6 +1164,25 @@ table open=3 freed=0 room=1024
     }
 
     #[test]
+    fn cpu_time_is_from_the_line_before_to_the_line_after() {
+        let mut console = Console::default();
+        for (stream, text, ms) in [
+            (Stream::Script, "# run generic/029", 5000),
+            (Stream::Console, "[    1.0] run fstests", 0),
+            (Stream::Script, "#   9.9 s", 7500),
+            (Stream::Script, "ok 1 generic/029", 9000),
+            (Stream::Script, "# run generic/030", 9100),
+        ] {
+            console.push(stream, text.to_string());
+            console.lines.last_mut().unwrap().cpu = Some(Duration::from_millis(ms));
+        }
+        assert_eq!(cpu(&console, "generic/029"), Some(2.5));
+        // The guest has died in it.
+        assert_eq!(cpu(&console, "generic/030"), None);
+        assert_eq!(cpu(&console, "generic/031"), None);
+    }
+
+    #[test]
     fn a_finding_fails_its_test() {
         let found = Verdict {
             findings: [("tail".to_string(), 2)].into(),
@@ -1123,6 +1204,7 @@ table open=3 freed=0 room=1024
             mark,
             why: "why <&> \u{1b}".to_string(),
             seconds: Some(seconds),
+            cpu: Some(seconds / 2.0),
             wakewatch: wakewatch.then(|| Verdict {
                 findings: [("tail".to_string(), 2)].into(),
                 longest: Some(10),
@@ -1166,7 +1248,8 @@ table open=3 freed=0 room=1024
         let found = compare(base, other);
         assert!(found.wrong.is_empty());
         assert_eq!((found.common, found.only_in_one.len()), (2, 2));
-        assert_eq!(found.ratio, Some((1.5, 1.5)));
+        assert_eq!(found.time.of_all(), Some((1.5, 1.5)));
+        assert_eq!(found.cpu.of_all(), Some((1.5, 1.5)));
         assert!(found.table.to_string().contains("1.50"));
 
         for mark in [Mark::Fail, Mark::Died, Mark::Hung, Mark::NotReached] {
@@ -1177,7 +1260,7 @@ table open=3 freed=0 room=1024
         }
         let with = saved(true, &[("b", Mark::Pass, 3.0), ("c", Mark::NotRun, 1.0)]);
         let found = compare(&without, &with);
-        assert!(found.wrong.is_empty() && found.ratio.is_none());
+        assert!(found.wrong.is_empty() && found.time.of_all().is_none());
         let text = found.table.to_string();
         assert!(text.contains("passes now") && text.contains("differs"));
     }
