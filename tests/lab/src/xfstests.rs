@@ -3,7 +3,14 @@
 //! An xfstests tree in guests, with wakewatch's own verdict beside each result, and the difference between
 //! two such runs. scripts/xfstests.sh has checked what was asked for, tests/guest/xfstests.sh runs the
 //! tests and leaves a folder of each; here they are read, and a guest that died is followed by another
-//! one that goes on at the next test.
+//! one that goes on at the next test. `compare` holds two runs against each other, `suite` is the part of
+//! `lab test`.
+
+mod compare;
+mod suite;
+
+pub use compare::verb as compare_verb;
+pub use suite::suite;
 
 use crate::console::{Console, Stream};
 use crate::debugfs::{self, by_verdict, length};
@@ -13,9 +20,7 @@ use crate::junit;
 use crate::ktap::{Counts, Status, Test};
 use crate::kvm::{self, Accel};
 use crate::outcome::Outcome;
-use crate::suites::Run;
 use anyhow::{bail, Context, Result};
-use clap::Parser;
 use comfy_table::Table;
 use quick_xml::events::Event;
 use quick_xml::Reader;
@@ -23,7 +28,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What scripts/xfstests.sh says.
@@ -749,346 +753,6 @@ fn junit_suite(saved: &Saved) -> junit::Suite {
     }
 }
 
-// ------------------------------------------------------------------ two runs
-
-/// What two runs have in common and what not.
-struct Difference {
-    table: Table,
-    /// Tests that must not differ so.
-    wrong: Vec<String>,
-    only_in_one: Vec<String>,
-    common: usize,
-    time: Ratio,
-    cpu: Ratio,
-}
-
-/// Seconds of one run to those of another, of the tests that pass in both.
-#[derive(Default)]
-struct Ratio {
-    base: f64,
-    other: f64,
-    each: Vec<f64>,
-}
-
-impl Ratio {
-    /// Takes a test in, and says its own.
-    fn add(&mut self, base: Option<f64>, other: Option<f64>) -> Option<f64> {
-        let (base, other) = base.filter(|s| *s > 0.0).zip(other)?;
-        self.base += base;
-        self.other += other;
-        self.each.push(other / base);
-        Some(other / base)
-    }
-
-    /// Of all of it, and the median of the tests' own.
-    fn of_all(&self) -> Option<(f64, f64)> {
-        let mut each = self.each.clone();
-        each.sort_by(f64::total_cmp);
-        Some((self.other / self.base, *each.get(each.len() / 2)?))
-    }
-}
-
-/// The run that the other one is measured by: the one without wakewatch, or else the first.
-fn baseline<'a>(a: &'a Saved, b: &'a Saved) -> (&'a Saved, &'a Saved) {
-    if a.wakewatch && !b.wakewatch {
-        (b, a)
-    } else {
-        (a, b)
-    }
-}
-
-fn compare(base: &Saved, other: &Saved) -> Difference {
-    let mut table = crate::table::table([
-        "test",
-        "base",
-        "other",
-        "base s",
-        "other s",
-        "ratio",
-        "base cpu s",
-        "other cpu s",
-        "ratio",
-        "reports",
-        "",
-    ]);
-    let find = |saved: &Saved, test: &str| saved.rows.iter().find(|row| row.test == test).cloned();
-    let mut wrong = Vec::new();
-    let mut only = Vec::new();
-    let (mut time, mut cpu) = (Ratio::default(), Ratio::default());
-    let mut common = 0;
-    for row in &base.rows {
-        let Some(with) = find(other, &row.test) else {
-            only.push(row.test.clone());
-            continue;
-        };
-        common += 1;
-        let worse = row.mark == Mark::Pass && with.mark.status() == Status::Fail;
-        let note = match (row.mark, with.mark) {
-            _ if worse => "FAILS NOW",
-            (a, b) if a.status() == Status::Fail && b == Mark::Pass => "passes now",
-            (a, b) if a != b => "differs",
-            _ => "",
-        };
-        if worse {
-            wrong.push(format!("{}: {}", row.test, with.why));
-        }
-        let both = row.mark == Mark::Pass && with.mark == Mark::Pass;
-        let ratio = |of: &mut Ratio, a, b| match both.then(|| of.add(a, b)).flatten() {
-            Some(ratio) => format!("{ratio:.2}"),
-            None => String::new(),
-        };
-        let reports = with.wakewatch.as_ref().or(row.wakewatch.as_ref());
-        table.add_row([
-            row.test.clone(),
-            row.mark.text().to_string(),
-            with.mark.text().to_string(),
-            seconds(row.seconds),
-            seconds(with.seconds),
-            ratio(&mut time, row.seconds, with.seconds),
-            seconds(row.cpu),
-            seconds(with.cpu),
-            ratio(&mut cpu, row.cpu, with.cpu),
-            reports.map_or(String::new(), |w| w.reports().to_string()),
-            note.to_string(),
-        ]);
-    }
-    let strangers = other
-        .rows
-        .iter()
-        .filter(|row| find(base, &row.test).is_none());
-    only.extend(strangers.map(|row| row.test.clone()));
-    Difference {
-        table,
-        wrong,
-        only_in_one: only,
-        common,
-        time,
-        cpu,
-    }
-}
-
-pub fn compare_verb(lab: &Lab, a: &Path, b: &Path) -> Result<bool> {
-    let (a, b) = (Saved::load(lab, a)?, Saved::load(lab, b)?);
-    let (base, other) = baseline(&a, &b);
-    let found = compare(base, other);
-    if found.common == 0 {
-        bail!("the two runs have no test in common");
-    }
-    println!("base:  {}\nother: {}\n", base.title(), other.title());
-    println!("{}\n", found.table);
-    if !found.only_in_one.is_empty() {
-        println!("in one of them only: {}", found.only_in_one.join(" "));
-    }
-    for (what, ratio) in [("time", &found.time), ("QEMU's CPU time", &found.cpu)] {
-        if let Some((all, median)) = ratio.of_all() {
-            println!("{what}, other to base, of what passes in both: {all:.2} in all, median {median:.2}");
-        }
-    }
-    for line in &found.wrong {
-        println!("passes in base and fails in other: {line}");
-    }
-    println!(
-        "{} tests compared, {} worse",
-        found.common,
-        found.wrong.len()
-    );
-    Ok(found.wrong.is_empty())
-}
-
-// ------------------------------------------------------------------ for `lab test`
-
-/// What is refused, and the words that say so. NAME=VALUE words; `{}` is where the trees are.
-const REFUSED: &[(&str, &[&str], &str)] = &[
-    ("no tree", &[], "usage: make xfstests XFSTESTS="),
-    (
-        "a tree that is none",
-        &["XFSTESTS={}/none"],
-        "not an xfstests tree",
-    ),
-    (
-        "a tree that isn't there",
-        &["XFSTESTS={}/nowhere"],
-        "no such directory",
-    ),
-    ("a tree not built", &["XFSTESTS={}/unbuilt"], "not built"),
-    (
-        "a test that isn't there",
-        &["XFSTESTS={}/built", "TESTS=generic/999"],
-        "no such test in this tree: generic/999",
-    ),
-    (
-        "a form that isn't there",
-        &["XFSTESTS={}/built", "FORM=zfs"],
-        "FORM=zfs: there are 4k",
-    ),
-    (
-        "a kernel that isn't there",
-        &["XFSTESTS={}/built", "KERNEL=nope"],
-        "no kernel 'nope'",
-    ),
-    (
-        "too much memory asked for",
-        &["XFSTESTS={}/built", "MEMORY=4000G"],
-        "too little memory",
-    ),
-    (
-        "too little memory asked for",
-        &["XFSTESTS={}/built", "MEMORY=512M"],
-        "need 2G at least",
-    ),
-    (
-        "too little disk",
-        &["XFSTESTS={}/built", "DISK_MB=999999999"],
-        "too little disk",
-    ),
-    (
-        "an exclusion without a reason",
-        &["XFSTESTS={}/built", "EXCLUDE={}/bare"],
-        "has no reason beside it",
-    ),
-    (
-        "a limit that is no number",
-        &["XFSTESTS={}/built", "LIMIT=soon"],
-        "a number of at least 10",
-    ),
-];
-
-/// Bad input; and with XFSTESTS a slice of the real thing, on a kernel where it must pass and on one where
-/// it must fail.
-pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
-    let mut tests = refusals(run.lab, &run.dir.join("xfstests-trees"))?;
-    tests.push(match std::env::var_os("XFSTESTS") {
-        Some(tree) if !tree.is_empty() => slice(run, &tree)?,
-        _ => {
-            let mut test = Test::new("a slice of a tree", Status::Skip);
-            test.notes.push("XFSTESTS names no built tree".to_string());
-            test
-        }
-    });
-    Ok(tests)
-}
-
-fn script(lab: &Lab) -> Command {
-    let mut cmd = Command::new("/bin/bash");
-    cmd.arg(lab.root.join("scripts/xfstests.sh"));
-    let ours =
-        "XFSTESTS KERNEL TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE DISK_MB CONFIG_VARIANT";
-    for name in ours.split(' ') {
-        cmd.env_remove(name);
-    }
-    cmd
-}
-
-fn refusals(lab: &Lab, trees: &Path) -> Result<Vec<Test>> {
-    use std::os::unix::fs::PermissionsExt;
-    let file = |name: &str| -> Result<()> {
-        let path = trees.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(trees))?;
-        fs::write(&path, "")?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok(())
-    };
-    file("none/README")?;
-    for tree in ["unbuilt", "built"] {
-        for name in ["check", "common/rc", "tests/generic/001"] {
-            file(&format!("{tree}/{name}"))?;
-        }
-    }
-    for name in ["ltp/fsx", "src/feature", "tests/generic/group.list"] {
-        file(&format!("built/{name}"))?;
-    }
-    fs::write(trees.join("bare"), "generic/001\n")?;
-    let here = trees.display().to_string();
-    let mut tests = Vec::new();
-    let cases = REFUSED
-        .iter()
-        .map(|&(what, set, said)| (what, set, Some(said)));
-    // What is refused for nothing else would be refused for good.
-    let good: &[&str] = &["XFSTESTS={}/built", "TESTS=generic/001 wakewatch"];
-    for (what, set, said) in cases.chain([("what is right is taken", good, None)]) {
-        let mut cmd = script(lab);
-        cmd.arg("--check").env("TESTS", "generic/001");
-        for pair in set {
-            if let Some((name, value)) = pair.split_once('=') {
-                cmd.env(name, value.replace("{}", &here));
-            }
-        }
-        let out = cmd.output().context("scripts/xfstests.sh does not start")?;
-        let text = String::from_utf8_lossy(&out.stderr);
-        let right = match said {
-            Some(said) => {
-                !out.status.success() && text.trim_end().lines().count() == 1 && text.contains(said)
-            }
-            None => out.status.success(),
-        };
-        let title = match said {
-            Some(_) => format!("{what}: one line, and nothing else"),
-            None => what.to_string(),
-        };
-        tests.push(Test::of(title, right, || {
-            format!("{}: {}", out.status, text.trim_end())
-        }));
-    }
-    Ok(tests)
-}
-
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct Words {
-    #[command(flatten)]
-    args: Args,
-}
-
-fn slice(run: &mut Run, tree: &std::ffi::OsStr) -> Result<Test> {
-    let mut tests = Vec::new();
-    for (kernel, wanted) in [
-        ("fixed", "generic/029 generic/246 wakewatch"),
-        ("broken", "generic/029"),
-    ] {
-        let out = script(run.lab)
-            .arg("--args")
-            .env("XFSTESTS", tree)
-            .env("KERNEL", kernel)
-            .env("TESTS", wanted)
-            .output()?;
-        if !out.status.success() {
-            let text = String::from_utf8_lossy(&out.stderr).trim_end().to_string();
-            tests.push(Test::fail(format!("{kernel}: can be run"), text));
-            continue;
-        }
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let args = Words::try_parse_from(text.lines())?.args;
-        let dir = run.dir.join(format!("xfstests-{kernel}"));
-        fs::create_dir_all(&dir)?;
-        let accel = run.accel()?;
-        let saved = self::run(
-            run.lab,
-            accel,
-            &dir,
-            &args,
-            &|line| println!("# {line}"),
-            // The results are this suite's to print.
-            false,
-        )?;
-        println!("#\n# {}", table(&saved).to_string().replace('\n', "\n# "));
-        for (row, mut test) in saved.rows.iter().zip(saved.tests()) {
-            let seen = row.wakewatch.as_ref().is_some_and(|w| w.windows > 0);
-            if kernel == "broken" {
-                // A report fails it, by the kernel's log.
-                let failed = row.mark == Mark::Fail && row.why.contains("dmesg");
-                let found = row.wakewatch.as_ref();
-                let found = found.is_some_and(|w| w.unreferenced_sites > 0 && w.reports() > 0);
-                let title = format!("broken: {} fails by wakewatch's reports", row.test);
-                test = Test::of(title, failed && found, || test.notes.join("; "));
-            } else if row.mark == Mark::Pass && !seen {
-                test = Test::fail(&row.test, "wakewatch has seen no window");
-            }
-            tests.push(test);
-        }
-    }
-    Ok(Test::group("a slice of a tree", tests))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1198,7 +862,7 @@ table open=3 freed=0 room=1024
         assert_eq!(why, "x");
     }
 
-    fn saved(wakewatch: bool, rows: &[(&str, Mark, f64)]) -> Saved {
+    pub fn saved(wakewatch: bool, rows: &[(&str, Mark, f64)]) -> Saved {
         let rows = rows.iter().map(|&(test, mark, seconds)| Row {
             test: test.to_string(),
             mark,
@@ -1222,47 +886,6 @@ table open=3 freed=0 room=1024
             rows: rows.collect(),
             callers: Vec::new(),
         }
-    }
-
-    #[test]
-    fn nothing_may_fail_only_with_wakewatch() {
-        let without = saved(
-            false,
-            &[
-                ("a", Mark::Pass, 2.0),
-                ("b", Mark::Fail, 1.0),
-                ("c", Mark::Pass, 1.0),
-            ],
-        );
-        let with = saved(
-            true,
-            &[
-                ("a", Mark::Pass, 3.0),
-                ("b", Mark::Fail, 1.0),
-                ("d", Mark::Pass, 1.0),
-            ],
-        );
-        // Whichever comes first, the one without is the base.
-        let (base, other) = baseline(&with, &without);
-        assert!(!base.wakewatch && other.wakewatch);
-        let found = compare(base, other);
-        assert!(found.wrong.is_empty());
-        assert_eq!((found.common, found.only_in_one.len()), (2, 2));
-        assert_eq!(found.time.of_all(), Some((1.5, 1.5)));
-        assert_eq!(found.cpu.of_all(), Some((1.5, 1.5)));
-        assert!(found.table.to_string().contains("1.50"));
-
-        for mark in [Mark::Fail, Mark::Died, Mark::Hung, Mark::NotReached] {
-            let with = saved(true, &[("a", mark, 3.0)]);
-            let found = compare(&without, &with);
-            assert_eq!(found.wrong.len(), 1, "{mark:?}");
-            assert!(found.table.to_string().contains("FAILS NOW"));
-        }
-        let with = saved(true, &[("b", Mark::Pass, 3.0), ("c", Mark::NotRun, 1.0)]);
-        let found = compare(&without, &with);
-        assert!(found.wrong.is_empty() && found.time.of_all().is_none());
-        let text = found.table.to_string();
-        assert!(text.contains("passes now") && text.contains("differs"));
     }
 
     #[test]
