@@ -451,12 +451,14 @@ fn progress(begun: Instant, what: &str) {
 /// What the model loses, of a mapping in the page cache, as that of the races is.
 fn modelled(key: &str) -> BTreeMap<String, Vec<String>> {
     let proposals = wakewatch_model::proposals();
-    let proposal = proposals.iter().find(|proposal| proposal.key == key);
-    let found = proposal.map(|proposal| wakewatch_model::check(proposal, true));
-    let lost = found.map(|found| found.lost).unwrap_or_default();
-    lost.into_iter()
-        // No proposal is about the end of a read.
-        .filter(|(race, _)| *race != "late-unlock")
+    let Some(proposal) = proposals.iter().find(|proposal| proposal.key == key) else {
+        return BTreeMap::new();
+    };
+    let found = wakewatch_model::check(proposal, true);
+    println!("{key}: the model has {} states", found.states);
+    let lost = found.lost.into_iter();
+    // No proposal is about the end of a read.
+    lost.filter(|(race, _)| *race != "late-unlock")
         .map(|(race, steps)| (race.to_string(), steps))
         .collect()
 }
