@@ -4,8 +4,9 @@
 # Usage: [ONLY=KEY,KEY...] [PART=races|alarms|stress|price] [FRESH=1] matrix.sh
 #
 # Builds the kernel of each proposal, and has the lab run the same races on all of them, try their
-# assertions, stress them, and count what each costs. A series that does not apply is named, with its hunk, and the others go on; the exit status
-# tells. Without ONLY all of patches/6.12, and the kernel as it ships.
+# assertions, stress them, and count what each costs. A series that does not apply is named, with its
+# hunk, and the others go on; the exit status tells. Without ONLY all of patches/6.12, and the kernel as
+# it ships.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"

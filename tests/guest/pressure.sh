@@ -56,6 +56,8 @@ setup_swap() {
 }
 
 teardown_swap() {
+	# What is swapped out needs room.
+	rm -f "$run/ballast"
 	swapoff "$swap" && losetup -d "$swap"
 }
 

@@ -65,6 +65,8 @@ run_fsx() { # NAME
 
 run_stress_ng() {
 	local name names status done='' not=''
+	# One time in three hours of it the signal of a stressor's alarm came here, and ended it all.
+	trap 'echo "SIGALRM in $name"' ALRM
 	# Shuffled, and the same in every run.
 	names=$(for class in filesystem memory; do stress-ng --class "$class?" 2>&1; done | sed 's/.*: //' |
 		tr ' ' '\n' | grep -vxE "$without|" | sort -u | shuf --random-source=<(yes "$seconds"))
@@ -72,6 +74,7 @@ run_stress_ng() {
 		for name in $names; do
 			! over || break
 			status=0
+			echo "$name" >"$run/stress-ng.now"
 			stress-ng "--$name" 1 --timeout "$turn" --temp-path "$ng" --oomable --vm-bytes 32m \
 				--hdd-bytes 16m --fallocate-bytes 16m >"$run/stress-ng.last" 2>&1 || status=$?
 			case $status in
@@ -130,7 +133,10 @@ mkfs.ext4 -q -F -b 1024 -m 0 "$ng_loop" || die "mkfs.ext4 failed"
 mount -t ext4 "$ng_loop" "$ng" || die "no second file system"
 setup_swap
 
-load_wakewatch
+# A report is 1.5 KB of the log, which is kept in memory: an hour of ten a second is 50 MB of 224.
+limit=10
+[ "$seconds" -le 600 ] || limit=1
+load_wakewatch report_limit="$limit"
 [ -z "${WW_AMPLIFY:-}" ] || amplify "$WW_AMPLIFY dev=$(loop_dev)"
 # A BUG in a worker leaves its locks taken: let the guest die of it and not of what comes of that.
 echo 1 >/proc/sys/kernel/panic_on_oops
@@ -162,6 +168,7 @@ ended stress "$stress"
 ended fio "$fio"
 ended fsx "$fsx"
 ended stress-ng "$stress_ng"
+diag "stress-ng's last one: $(cat "$run/stress-ng.now")"
 if [ -n "$fsstress" ]; then
 	ended fsstress "$fsstress"
 else
