@@ -14,6 +14,8 @@
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=wants.sh
+. "$(dirname "$0")/wants.sh"
 
 OWN=$WW_ROOT/tests/xfstests
 IMAGES=$WW_CACHE/xfstests
@@ -21,8 +23,6 @@ IMAGES=$WW_CACHE/xfstests
 RECIPE=1
 # What a run takes of the cache's disk: two images made, their directory, and room for results.
 DISK_MB=${DISK_MB:-4096}
-# For the guest's kernel, QEMU and the rest of this machine, besides the guest's memory.
-SPARE_MB=512
 
 # ---------------------------------------------------------------- the root image
 
@@ -178,15 +178,6 @@ make_tree() { # IMAGE
 	rm -rf "$SCRATCH"
 }
 
-check_tree() {
-	[[ -n ${XFSTESTS:-} ]] || die "usage: make xfstests XFSTESTS=/path/to/a/built/tree"
-	TREE=$(cd "$XFSTESTS" 2>/dev/null && pwd -P) || die "XFSTESTS=$XFSTESTS: no such directory"
-	[[ -x $TREE/check && -f $TREE/common/rc && -d $TREE/tests/generic ]] ||
-		die "XFSTESTS=$XFSTESTS: not an xfstests tree (it has no check, common/rc and tests/generic)"
-	[[ -x $TREE/ltp/fsx && -x $TREE/src/feature && -f $TREE/tests/generic/group.list ]] ||
-		die "XFSTESTS=$XFSTESTS: not built (no ltp/fsx, src/feature or tests/generic/group.list); its README says how, under BUILDING THE FSQA SUITE: the packages, then make"
-}
-
 # ---------------------------------------------------------------- what is asked for
 
 listed() { # FILE: names, the first word of each line
@@ -231,45 +222,6 @@ check_exclude() {
 	[[ -z $line ]] || die "$EXCLUDE: $line has no reason beside it"
 }
 
-# Sets FSTYP, MKFS_OPTIONS and MOUNT_OPTIONS, and the kernel's variant where one is needed.
-check_form() {
-	FSTYP=ext4 MKFS_OPTIONS='-b 4096' MOUNT_OPTIONS=''
-	case $FORM in
-	4k) ;;
-	1k) MKFS_OPTIONS='-b 1024' ;;
-	dioread_lock) MOUNT_OPTIONS='-o acl,user_xattr,dioread_lock' ;;
-	data-journal) MOUNT_OPTIONS='-o acl,user_xattr,data=journal' ;;
-	nojournal) MKFS_OPTIONS+=' -O ^has_journal' ;;
-	xfs | btrfs)
-		FSTYP=$FORM MKFS_OPTIONS=''
-		export CONFIG_VARIANT=${CONFIG_VARIANT:-filesystems}
-		;;
-	*) die "FORM=$FORM: there are 4k, 1k, dioread_lock, data-journal, nojournal, xfs, btrfs" ;;
-	esac
-}
-
-check_number() { # NAME LEAST
-	if [[ ! ${!1} =~ ^[0-9]{1,6}$ ]] || ((10#${!1} < $2)); then
-		die "$1=${!1}: a number of at least $2 is wanted"
-	fi
-}
-
-check_machine() {
-	local mb available place=$WW_CACHE
-	case $MEMORY in
-	*[!0-9GM]* | '' | [GM]*) die "MEMORY=$MEMORY: no amount of memory; 3G and 3072M are" ;;
-	*G) mb=$((10#${MEMORY%G} * 1024)) ;;
-	*) mb=$((10#${MEMORY%M})) ;;
-	esac
-	((mb >= 2048)) || die "MEMORY=$MEMORY: two devices of 1200 MB in memory and the tests need 2G at least"
-	available=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
-	((available >= mb + SPARE_MB)) ||
-		die "too little memory: $available MB are available, and a guest of $MEMORY needs $((mb + SPARE_MB)) (MEMORY=2G asks for less)"
-	while [[ ! -d $place ]]; do place=$(dirname "$place"); done
-	available=$(df -Pm "$place" | awk 'NR == 2 { print $4 }')
-	((available >= DISK_MB)) || die "too little disk: $available MB are free at $place, and $DISK_MB are wanted"
-}
-
 # ---------------------------------------------------------------- verbs
 
 case ${1:-} in
@@ -304,6 +256,7 @@ MINUTES=${MINUTES:-90}
 MEMORY=${MEMORY:-3G}
 EXCLUDE=${EXCLUDE:-$OWN/exclude}
 
+[[ -n ${XFSTESTS:-} ]] || die "usage: make xfstests XFSTESTS=/path/to/a/built/tree"
 check_tree
 check_form
 check_exclude
@@ -311,7 +264,7 @@ check_tests
 case $WAKEWATCH in 0 | 1) ;; *) die "WAKEWATCH=$WAKEWATCH: 1 loads it, 0 runs without it" ;; esac
 check_number LIMIT 10
 check_number MINUTES 1
-check_machine
+check_machine 2048 "two devices of 1200 MB in memory and the tests" "$DISK_MB"
 "$WW_ROOT/scripts/kernel.sh" --patches "$KERNEL" >/dev/null
 [[ ${1:-} != --check ]] || exit 0
 

@@ -15,6 +15,7 @@ pub use suite::suite;
 use crate::console::{Console, Stream};
 use crate::debugfs::{self, by_verdict, length};
 use crate::env::Lab;
+use crate::form::Form;
 use crate::guest::{self, Boot, Guest};
 use crate::junit;
 use crate::ktap::{Counts, Status, Test};
@@ -41,14 +42,8 @@ pub struct Args {
     /// Image of the built tree
     #[arg(long)]
     tree: PathBuf,
-    #[arg(long)]
-    form: String,
-    #[arg(long)]
-    fstyp: String,
-    #[arg(long, default_value = "", allow_hyphen_values = true)]
-    mkfs_options: String,
-    #[arg(long, default_value = "", allow_hyphen_values = true)]
-    mount_options: String,
+    #[command(flatten)]
+    form: Form,
     /// Tests that are not run, with their reasons
     #[arg(long)]
     exclude: PathBuf,
@@ -437,14 +432,12 @@ fn boot(lab: &Lab, args: &Args, n: usize, tests: &[String], seconds: u64) -> Res
     }
     let mut set = |name: &str, value: String| boot.env.push((name.to_string(), value));
     set("WW_TESTS", tests.join(" "));
-    set("WW_FSTYP", args.fstyp.clone());
-    set("WW_MKFS", args.mkfs_options.clone());
-    set("WW_MOUNT", args.mount_options.clone());
     set("WW_LIMIT", args.limit.to_string());
     set("WW_SECONDS", seconds.to_string());
     if args.without {
         set("WW_WITHOUT", "1".to_string());
     }
+    boot.env.extend(args.form.env());
     Ok(boot)
 }
 
@@ -550,7 +543,7 @@ fn run(
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned(),
-        form: args.form.clone(),
+        form: args.form.form.clone(),
         wakewatch: !args.without,
         asked: args.asked.clone(),
         rows: rows.collect(),

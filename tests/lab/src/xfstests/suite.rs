@@ -3,17 +3,15 @@
 //! For `lab test`: bad input, and a slice of a tree where there is one.
 
 use super::{table, Args, Mark};
-use crate::env::Lab;
 use crate::ktap::{Status, Test};
+use crate::refusals;
 use crate::suites::Run;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-/// What is refused, and the words that say so. NAME=VALUE words; `{}` is where the trees are.
-const REFUSED: &[(&str, &[&str], &str)] = &[
+/// What is refused, and the words that say so. `{}` is where the trees are.
+const REFUSED: &[refusals::Case] = &[
     ("no tree", &[], "usage: make xfstests XFSTESTS="),
     (
         "a tree that is none",
@@ -49,7 +47,7 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     (
         "too little memory asked for",
         &["XFSTESTS={}/built", "MEMORY=512M"],
-        "need 2G at least",
+        "need 2048M at least",
     ),
     (
         "too little disk",
@@ -68,10 +66,14 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
+/// What is refused for nothing else would be refused for good.
+const TAKEN: &[&str] = &["XFSTESTS={}/built", "TESTS=generic/001 wakewatch"];
+
 /// Bad input; and with XFSTESTS a slice of the real thing, on a kernel where it must pass and on one where
 /// it must fail.
 pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
-    let mut tests = refusals(run.lab, &run.dir.join("xfstests-trees"))?;
+    let trees = run.dir.join("xfstests-trees");
+    let mut tests = refusals::suite(run.lab, "xfstests", &trees, REFUSED, TAKEN)?;
     tests.push(match std::env::var_os("XFSTESTS") {
         Some(tree) if !tree.is_empty() => slice(run, &tree)?,
         _ => {
@@ -80,70 +82,6 @@ pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
             test
         }
     });
-    Ok(tests)
-}
-
-fn script(lab: &Lab) -> Command {
-    let mut cmd = Command::new("/bin/bash");
-    cmd.arg(lab.root.join("scripts/xfstests.sh"));
-    let ours =
-        "XFSTESTS KERNEL TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE DISK_MB CONFIG_VARIANT";
-    for name in ours.split(' ') {
-        cmd.env_remove(name);
-    }
-    cmd
-}
-
-fn refusals(lab: &Lab, trees: &Path) -> Result<Vec<Test>> {
-    use std::os::unix::fs::PermissionsExt;
-    let file = |name: &str| -> Result<()> {
-        let path = trees.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(trees))?;
-        fs::write(&path, "")?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok(())
-    };
-    file("none/README")?;
-    for tree in ["unbuilt", "built"] {
-        for name in ["check", "common/rc", "tests/generic/001"] {
-            file(&format!("{tree}/{name}"))?;
-        }
-    }
-    for name in ["ltp/fsx", "src/feature", "tests/generic/group.list"] {
-        file(&format!("built/{name}"))?;
-    }
-    fs::write(trees.join("bare"), "generic/001\n")?;
-    let here = trees.display().to_string();
-    let mut tests = Vec::new();
-    let cases = REFUSED
-        .iter()
-        .map(|&(what, set, said)| (what, set, Some(said)));
-    // What is refused for nothing else would be refused for good.
-    let good: &[&str] = &["XFSTESTS={}/built", "TESTS=generic/001 wakewatch"];
-    for (what, set, said) in cases.chain([("what is right is taken", good, None)]) {
-        let mut cmd = script(lab);
-        cmd.arg("--check").env("TESTS", "generic/001");
-        for pair in set {
-            if let Some((name, value)) = pair.split_once('=') {
-                cmd.env(name, value.replace("{}", &here));
-            }
-        }
-        let out = cmd.output().context("scripts/xfstests.sh does not start")?;
-        let text = String::from_utf8_lossy(&out.stderr);
-        let right = match said {
-            Some(said) => {
-                !out.status.success() && text.trim_end().lines().count() == 1 && text.contains(said)
-            }
-            None => out.status.success(),
-        };
-        let title = match said {
-            Some(_) => format!("{what}: one line, and nothing else"),
-            None => what.to_string(),
-        };
-        tests.push(Test::of(title, right, || {
-            format!("{}: {}", out.status, text.trim_end())
-        }));
-    }
     Ok(tests)
 }
 
@@ -160,7 +98,7 @@ fn slice(run: &mut Run, tree: &std::ffi::OsStr) -> Result<Test> {
         ("fixed", "generic/029 generic/246 wakewatch"),
         ("broken", "generic/029"),
     ] {
-        let out = script(run.lab)
+        let out = refusals::script(run.lab, "xfstests")
             .arg("--args")
             .env("XFSTESTS", tree)
             .env("KERNEL", kernel)
