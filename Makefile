@@ -9,9 +9,9 @@ FIXED := $(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))
 # How often `make certainty` boots each scenario.
 BOOTS ?= 20
 # Minutes of guest time: of `make soak` 30, of `make stress` 10.
-DURATION ?=
+export DURATION
 # A delay for `make stress`, in the words of `amplify`.
-DELAY ?=
+export DELAY
 # How often `make lifecycle` loads and unloads the module under load.
 CYCLES ?= 2000
 # With checks compiled in, for `make soak` and `make lifecycle`: debug, faults, kcsan.
@@ -21,7 +21,7 @@ export ONLY PART
 export FRESH
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
-# Of `make xfstests`; scripts/xfstests.sh has what they are without being said.
+# Of `make xfstests` and `make stress`; their scripts have what these are without being said.
 export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
 S := scripts
 
@@ -46,8 +46,8 @@ bench: setup ## what wakewatch costs, beside a C module and bpftrace
 soak: setup ## everything at once on the fixed kernel [DURATION=30 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh soak --minutes '$(or $(DURATION),30)'
 
-stress: setup ## other people's programs at work, data verified [KERNEL=fixed DURATION=10 DELAY='where=... us=... every=...' XFSTESTS=TREE]
-	@KERNELS='$(FIXED)' $(S)/lab.sh stress --kernel '$(FIXED)' --minutes '$(or $(DURATION),10)' $(if $(DELAY),--delay '$(DELAY)')
+stress: setup ## other people's programs at work, data verified [KERNEL=fixed DURATION=10 FORM=4k DELAY='where=... us=... every=...' MEMORY=1G XFSTESTS=TREE]
+	@KERNEL='$(FIXED)' $(S)/stress.sh
 
 lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'

@@ -45,6 +45,8 @@ udev            guest: finds the port that carries the exit status
 kmod            guest: insmod
 iproute2        guest: the loopback interface
 e2fsprogs       guest: mkfs.ext4
+xfsprogs        guest: mkfs.xfs, for FORM=xfs
+btrfs-progs     guest: mkfs.btrfs, for FORM=btrfs
 util-linux      guest: taskset
 mount           guest: losetup, swapon
 procps          guest: sysctl, pkill

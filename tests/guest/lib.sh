@@ -122,19 +122,25 @@ trap ww_on_exit EXIT
 
 ww_loop=
 
-# ext4 on a loop device on a file of shmem huge pages: where the bug was seen.
+# Where the bug was seen: ext4 on a loop device on a file of shmem huge pages. Or another file system
+# there: WW_FSTYP, with WW_MKFS and WW_MOUNT, options of mkfs and of mount.
 setup_loop() {
+	local mkfs
 	mkdir -p "$WW_SHM" "$WW_MNT"
 	mount -t tmpfs -o "huge=always,size=${WW_SHM_SIZE:-60%}" ww-shm "$WW_SHM" ||
 		die "no tmpfs at $WW_SHM"
-	truncate -s "$WW_IMG_SIZE" "$WW_SHM/ext4.img"
-	ww_loop=$(losetup -f --show "$WW_SHM/ext4.img") || die "no loop device"
+	truncate -s "$WW_IMG_SIZE" "$WW_SHM/fs.img"
+	ww_loop=$(losetup -f --show "$WW_SHM/fs.img") || die "no loop device"
+	case ${WW_FSTYP:=ext4} in
 	# Nothing may be left for later: background initialisation would write
 	# while a scenario counts on a quiet device.
-	mkfs.ext4 -q -F -b 4096 -m 0 -N 4096 \
-		-E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$ww_loop" ||
-		die "mkfs.ext4 failed"
-	mount -t ext4 -o noatime "$ww_loop" "$WW_MNT" || die "no ext4 at $WW_MNT"
+	ext4) mkfs="-q -F -m 0 -N 4096 -E lazy_itable_init=0,lazy_journal_init=0,nodiscard ${WW_MKFS:=-b 4096}" ;;
+	*) mkfs="-q -f ${WW_MKFS:=}" ;;
+	esac
+	# shellcheck disable=SC2086  # options
+	"mkfs.$WW_FSTYP" $mkfs "$ww_loop" || die "mkfs.$WW_FSTYP failed"
+	# shellcheck disable=SC2086
+	mount -t "$WW_FSTYP" -o noatime ${WW_MOUNT:=} "$ww_loop" "$WW_MNT" || die "no $WW_FSTYP at $WW_MNT"
 
 	# Completions on CPU 0, where the window is held open; the driver pins
 	# itself to CPU 1.
@@ -142,9 +148,9 @@ setup_loop() {
 	echo 0 >"/sys/block/${ww_loop#/dev/}/queue/rq_affinity"
 }
 
-# MAJ:MIN of the loop device, as `amplify` takes it for dev=.
-loop_dev() {
-	cat "/sys/block/${ww_loop#/dev/}/dev"
+# MAJ:MIN of the superblock, as `amplify` takes it for dev=. It is the loop device's, but for btrfs.
+fs_dev() {
+	findmnt -n -o MAJ:MIN "$WW_MNT" | tr -d ' '
 }
 
 teardown_loop() {
@@ -181,6 +187,16 @@ amplify() {
 # ww_stat NAME: one counter.
 ww_stat() {
 	sed -n "s/^$1: //p" "$WW_DEBUGFS/stats"
+}
+
+# snapshot FILE: the counters, the call sites and the windows, as they are now.
+snapshot() {
+	[ -e "$WW_DEBUGFS/stats" ] || return 0
+	local f
+	for f in stats callers windows; do
+		echo "== $f"
+		cat "$WW_DEBUGFS/$f"
+	done >"$1"
 }
 
 # Keep what wakewatch knows in the run folder. Also done on exit, before unloading.

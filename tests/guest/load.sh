@@ -58,7 +58,7 @@ load_unload() {
 # unload_in_window PLACE: a delay of 2 s on one page, and rmmod in the middle of it.
 unload_in_window() {
 	local writer
-	insmod "$WW_KO" "amplify=where=$1,us=2000000,dev=$(loop_dev)" || return 1
+	insmod "$WW_KO" "amplify=where=$1,us=2000000,dev=$(fs_dev)" || return 1
 	dd if=/dev/zero of="$WW_MNT/window" bs=4k count=1 conv=fsync 2>/dev/null &
 	writer=$!
 	sleep 0.5

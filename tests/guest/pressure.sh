@@ -81,13 +81,13 @@ end_log() {
 	wait "$dmesg_pid" 2>/dev/null
 }
 
-# ended NAME PID: it came to a good end; what it said as diagnostics.
+# ended NAME PID: it came to a good end; what it said as diagnostics, and the last of it with the result.
 ended() {
 	local status=0
 	wait "$2" || status=$?
 	sed 's/^/# /' "$run/$1.log"
 	if [ "$status" -eq 0 ]; then
-		ok "$1 ran to its end"
+		ok "$1 ran to its end ($(tail -n 1 "$run/$1.log"))"
 	else
 		not_ok "$1 ran to its end: status $status"
 	fi

@@ -13,7 +13,7 @@ load_wakewatch
 cd "$WW_MNT" || exit 1
 cat <<TEXT
 
-  ext4 under test   $WW_MNT (on $ww_loop, $(loop_dev), on $WW_SHM/ext4.img)
+  ext4 under test   $WW_MNT (on $ww_loop, $(fs_dev), on $WW_SHM/fs.img)
   wakewatch         $WW_DEBUGFS: enable amplify stats reports
   shared with host  $WW_OUT
   amplify WORD...   sets the delay, for example: amplify where=after-clear us=60000

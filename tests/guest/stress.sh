@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Programs that every Debian has, at work on ext4 on a loop device on shmem huge pages, while others
-# truncate, punch holes, drop caches and sync, and memory is short. What was written is what is read
-# back: fio and fsx look at every byte of theirs, and e2fsck at the file system in the end.
+# Programs that every Debian has, at work on ext4 or another file system on a loop device on shmem huge
+# pages, while others truncate, punch holes, drop caches and sync, and memory is short. What was written is
+# what is read back: fio and fsx look at every byte of theirs, and fsck at the file system in the end.
 #
 # kernel: fixed
 # memory: 1G
@@ -12,8 +12,9 @@
 #
 # WW_SECONDS: how long, 60 by default; what has begun by then is finished
 # WW_AMPLIFY: a delay, in the words of `amplify`; dev= is added
+# WW_FSTYP, WW_MKFS, WW_MOUNT: see setup_loop()
 # WW_FSX: the program
-# WW_FSSTRESS: the program, if there is one
+# WW_FSSTRESS: the program, if there is one; else what is in PATH
 
 # Functions are run by check().
 # shellcheck disable=SC2317
@@ -91,6 +92,7 @@ run_stress_ng() {
 	done
 	echo "run:$done"
 	echo "not to be had here:$not"
+	echo "$(wc -w <<<"$done") stressors run, $(wc -w <<<"$not") not to be had here"
 }
 
 run_fsstress() {
@@ -109,6 +111,16 @@ run_sync() {
 	done
 }
 
+# in_order DESCRIPTION TYPE DEVICE: its own program has nothing to complain of.
+in_order() {
+	case $2 in
+	ext4) check "e2fsck finds $1 in order" e2fsck -fn "$3" ;;
+	xfs) check "xfs_repair finds $1 in order" xfs_repair -n "$3" ;;
+	btrfs) check "btrfs check finds $1 in order" btrfs check --readonly "$3" ;;
+	*) not_ok "nothing checks $1: $2" ;;
+	esac
+}
+
 progress() {
 	while ! over; do
 		sleep 10
@@ -123,6 +135,8 @@ for program in fio stress-ng; do
 done
 [ -x "${WW_FSX:-}" ] || die "no fsx at ${WW_FSX:-WW_FSX}; run: make setup"
 WW_IMG_SIZE=256M
+# The least that mkfs.xfs takes.
+[ "${WW_FSTYP:-}" != xfs ] || WW_IMG_SIZE=300M
 setup_loop
 # Unlike in the races, completions may run on any CPU.
 echo 3 >/sys/devices/virtual/workqueue/cpumask
@@ -137,12 +151,12 @@ setup_swap
 limit=10
 [ "$seconds" -le 600 ] || limit=1
 load_wakewatch report_limit="$limit"
-[ -z "${WW_AMPLIFY:-}" ] || amplify "$WW_AMPLIFY dev=$(loop_dev)"
+[ -z "${WW_AMPLIFY:-}" ] || amplify "$WW_AMPLIFY dev=$(fs_dev)"
 # A BUG in a worker leaves its locks taken: let the guest die of it and not of what comes of that.
 echo 1 >/proc/sys/kernel/panic_on_oops
 room_mb=224
 fill_memory
-diag "$(uname -r), $seconds s, delay: $(cat "$WW_DEBUGFS/amplify")"
+diag "$(uname -r), $WW_FSTYP, $WW_MKFS $WW_MOUNT, $seconds s, delay: $(cat "$WW_DEBUGFS/amplify")"
 
 SECONDS=0
 end=$seconds
@@ -159,7 +173,8 @@ sync=$!
 progress &
 progress=$!
 fsstress=
-if [ -x "${WW_FSSTRESS:-}" ]; then
+WW_FSSTRESS=${WW_FSSTRESS:-$(type -P fsstress)}
+if [ -x "$WW_FSSTRESS" ]; then
 	run_fsstress >"$run/fsstress.log" 2>&1 &
 	fsstress=$!
 fi
@@ -190,16 +205,15 @@ fi
 for mount in "$WW_MNT" "$ng"; do
 	check "unmounted: $mount" umount "$mount"
 done
-check "e2fsck finds the file system in order" e2fsck -fn "$ww_loop"
-check "and the second one" e2fsck -fn "$ng_loop"
+in_order "the file system" "$WW_FSTYP" "$ww_loop"
+in_order "the second one" ext4 "$ng_loop"
 losetup -d "$ng_loop"
 losetup -d "$ww_loop"
 ww_loop=
 teardown_swap
 
-while read -r line; do diag "$line"; done <"$WW_DEBUGFS/stats"
-while read -r line; do diag "callers: $line"; done <"$WW_DEBUGFS/callers"
-while read -r line; do diag "windows: $line"; done <"$WW_DEBUGFS/windows"
+snapshot "$WW_OUT/snapshot"
+sed 's/^/# /' "$WW_OUT/snapshot"
 end_log
 zero "no report was lost" "$(ww_stat reports_dropped)"
 zero "wakewatch has nothing to say about writeback" "$(grep -c 'BUG: wakewatch: .*writeback' "$run/dmesg")"

@@ -41,15 +41,6 @@ in_root() { # COMMAND...
 		WW_REPRO="$in_root_repro" chroot "$ROOT" "$@"
 }
 
-snapshot() { # FILE
-	[ -e "$WW_DEBUGFS/stats" ] || return 0
-	local f
-	for f in stats callers windows; do
-		echo "== $f"
-		cat "$WW_DEBUGFS/$f"
-	done >"$1"
-}
-
 setup() {
 	local n dev
 	layer /dev/vda "$ROOT"

@@ -3,7 +3,11 @@
 //! wakewatch's files in debugfs, as guests leave them: `stats` with a counter to a line, `callers` and
 //! `windows` with `name=value` words, the latter with a histogram by powers of two.
 
+use comfy_table::Table;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::str::FromStr;
 
 /// The counters of findings. The verdict is called the same, with dashes.
@@ -63,6 +67,97 @@ pub fn length(power: u32) -> String {
         ns if ns < 1e9 => format!("{:.0} ms", ns / 1e6),
         ns => format!("{:.0} s", ns / 1e9),
     }
+}
+
+/// Site and caller.
+pub type Place = (String, String);
+
+/// The three files, as lib.sh's snapshot() keeps them.
+#[derive(Default)]
+pub struct Snapshot {
+    pub stats: BTreeMap<String, u64>,
+    /// calls and none
+    pub callers: BTreeMap<Place, (u64, u64)>,
+    /// Counts by power of two.
+    pub windows: BTreeMap<Place, BTreeMap<u32, u64>>,
+}
+
+impl Snapshot {
+    pub fn parse(text: &str) -> Self {
+        let mut all = Self::default();
+        let mut part = "";
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("== ") {
+                part = name;
+                continue;
+            }
+            let word = |name| self::word(line.split_whitespace(), name);
+            let place = || Some((word("site")?.to_string(), word("caller")?.to_string()));
+            match part {
+                "stats" => {
+                    all.stats.extend(stats(line));
+                }
+                "callers" => {
+                    let count = |name| word(name).and_then(|n| n.parse().ok());
+                    if let (Some(place), Some(calls), Some(none)) =
+                        (place(), count("calls"), count("none"))
+                    {
+                        all.callers.insert(place, (calls, none));
+                    }
+                }
+                "windows" => {
+                    let Some(place) = place() else { continue };
+                    all.windows.insert(place, buckets(line).collect());
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+
+    pub fn read(path: &Path) -> Option<Self> {
+        let snapshot = Self::parse(&fs::read_to_string(path).ok()?);
+        (!snapshot.stats.is_empty()).then_some(snapshot)
+    }
+
+    pub fn stat(&self, name: &str) -> u64 {
+        self.stats.get(name).copied().unwrap_or(0)
+    }
+}
+
+/// A call site of `callers`, for people and for files.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Caller {
+    site: String,
+    caller: String,
+    calls: u64,
+    none: u64,
+}
+
+impl Caller {
+    pub fn all(callers: BTreeMap<Place, (u64, u64)>) -> Vec<Self> {
+        let all = callers.into_iter();
+        all.map(|((site, caller), (calls, none))| Self {
+            site,
+            caller,
+            calls,
+            none,
+        })
+        .collect()
+    }
+}
+
+pub fn callers_table(callers: &[Caller]) -> Table {
+    let mut table = crate::table::table(["site", "caller", "calls", "without a reference"]);
+    for c in callers {
+        table.add_row([
+            c.site.clone(),
+            c.caller.clone(),
+            c.calls.to_string(),
+            c.none.to_string(),
+        ]);
+    }
+    table
 }
 
 #[cfg(test)]

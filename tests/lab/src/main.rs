@@ -5,6 +5,10 @@
 //! One verb a task. Started by scripts/lab.sh, which knows where the kernels, the
 //! modules and virtme-ng are.
 
+// The module's own file, for the words of a delay; the lab only reads them.
+#[path = "../../../rust/detect/amplify.rs"]
+#[expect(dead_code)]
+mod amplify;
 mod bench;
 mod certainty;
 mod console;
@@ -23,6 +27,7 @@ mod refusals;
 mod repro;
 mod shell;
 mod soak;
+mod stress;
 mod suites;
 mod table;
 mod vmcore;
@@ -79,16 +84,8 @@ enum Verb {
         #[arg(long)]
         memory: Option<String>,
     },
-    /// fio, fsx, stress-ng and others on ext4, and what they read back
-    Stress {
-        #[arg(long, value_name = "KEY", default_value = "fixed")]
-        kernel: String,
-        #[arg(long, default_value_t = 10)]
-        minutes: u64,
-        /// Hold windows open: the words of `amplify`, without dev=
-        #[arg(long)]
-        delay: Option<String>,
-    },
+    /// fio, fsx, stress-ng and others at work, and what they read back; started by scripts/stress.sh
+    Stress(stress::Args),
     /// The module comes and goes, on the fixed kernel
     Lifecycle {
         /// Loads and unloads under write load
@@ -184,11 +181,7 @@ fn run() -> Result<bool> {
         Verb::Shell { kernel, memory } => shell::verb(&lab, &kernel, &memory),
         Verb::Bench { pairs, only } => bench::verb(&lab, pairs, only.as_deref()),
         Verb::Soak { minutes, memory } => soak::verb(&lab, minutes, memory),
-        Verb::Stress {
-            kernel,
-            minutes,
-            delay,
-        } => soak::stress(&lab, &kernel, minutes, delay.as_deref()),
+        Verb::Stress(args) => stress::verb(&lab, &args),
         Verb::Lifecycle { cycles } => soak::lifecycle(&lab, cycles),
         Verb::Matrix {
             keys,

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What takes too long for `lab test`, in one guest. `lab soak`: everything at once, for as long as one
-//! likes; what wakewatch reports meanwhile is kept, sorted by its stacks. `lab stress`: programs that every
-//! Debian has, and that look at what they read back. `lab lifecycle`: the module
-//! comes and goes.
+//! likes; what wakewatch reports meanwhile is kept, sorted by its stacks. `lab lifecycle`: the module
+//! comes and goes. `lab stress` is a file of its own, and run as these are.
 
 use crate::console::{split_time, Console};
 use crate::env::Lab;
-use crate::guest::{self, Boot};
+use crate::guest::{self, Boot, Guest};
 use crate::ktap::Test;
 use crate::kvm;
 use crate::outcome::Outcome;
 use crate::suites::{guest_tests, Run};
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
 pub fn verb(lab: &Lab, minutes: u64, memory: Option<String>) -> Result<bool> {
     if minutes == 0 {
@@ -27,7 +25,7 @@ pub fn verb(lab: &Lab, minutes: u64, memory: Option<String>) -> Result<bool> {
         crate::env::memory_bytes(&memory)?;
         boot.memory = memory;
     }
-    run(lab, &boot, &format!("{minutes} min"))
+    passed(run(lab, &boot, &format!("{minutes} min")))
 }
 
 pub fn lifecycle(lab: &Lab, cycles: u64) -> Result<bool> {
@@ -37,11 +35,11 @@ pub fn lifecycle(lab: &Lab, cycles: u64) -> Result<bool> {
     let mut boot = Boot::of_scripts(lab, "fixed", "lifecycle", &["lifecycle"])?;
     boot.live = true;
     boot.env.push(("WW_CYCLES".to_string(), cycles.to_string()));
-    run(lab, &boot, &format!("{cycles} loads and unloads"))
+    passed(run(lab, &boot, &format!("{cycles} loads and unloads")))
 }
 
 /// Boots it, and shows what it says.
-fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<bool> {
+pub fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<Guest> {
     let run_dir = lab.run_dir(&boot.name)?;
     let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
     let kernel = boot.kernel.dir.file_name().unwrap_or_default();
@@ -56,63 +54,11 @@ fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<bool> {
     fs::write(guest.dir.join("reports.by-stack"), &reports)?;
     print!("{reports}");
     println!("{}", guest.result);
-    Ok(guest.result.outcome == Outcome::Pass)
+    Ok(guest)
 }
 
-/// `lab stress`: other people's programs at work, with or without a delay.
-pub fn stress(lab: &Lab, key: &str, minutes: u64, delay: Option<&str>) -> Result<bool> {
-    if minutes == 0 {
-        bail!("--minutes 0 shows nothing");
-    }
-    let mut boot = stress_boot(lab, key, minutes * 60, delay)?;
-    boot.live = true;
-    run(lab, &boot, &format!("{minutes} min"))
-}
-
-/// A guest that runs stress.sh for so long.
-pub fn stress_boot(lab: &Lab, key: &str, seconds: u64, delay: Option<&str>) -> Result<Boot> {
-    let mut boot = Boot::of_scripts(lab, key, &format!("stress-{key}"), &["stress"])?;
-    boot.timeout += seconds;
-    boot.env
-        .push(("WW_SECONDS".to_string(), seconds.to_string()));
-    boot.env.push(("WW_DETECT".to_string(), "1".to_string()));
-    let fsx = std::env::var("WW_FSX").context("WW_FSX is not set")?;
-    boot.env.push(("WW_FSX".to_string(), fsx));
-    if let Ok(tree) = std::env::var("XFSTESTS") {
-        let fsstress = PathBuf::from(tree).join("ltp/fsstress");
-        if fsstress.is_file() {
-            boot.env
-                .push(("WW_FSSTRESS".to_string(), fsstress.display().to_string()));
-        }
-    }
-    if let Some(delay) = delay {
-        boot.env.push(("WW_AMPLIFY".to_string(), delay.to_string()));
-    }
-    Ok(boot)
-}
-
-/// The delay of the matrix: one page in so many, for long enough that others come by.
-pub const DELAY: &str = "where=after-clear us=20000 every=50";
-
-/// A slice of the stress, for `lab test`: *fixed* has nothing to say, and of *broken*, with the delay,
-/// wakewatch has.
-pub fn stress_suite(run: &mut Run) -> Result<Vec<Test>> {
-    let boot = stress_boot(run.lab, "fixed", 20, None)?;
-    let mut tests = guest_tests(&run.boot(&boot)?);
-    let boot = stress_boot(run.lab, "broken", 20, Some(DELAY))?;
-    let guest = run.boot(&boot)?;
-    // It need not be the kernel that says it: the delay is short, and so is the time.
-    let said = guest
-        .console
-        .reports(guest.console.all())
-        .iter()
-        .any(|report| report.verdict == "unreferenced");
-    let title = "broken, with a delay, is found out";
-    tests.push(Test::of(title, said, || {
-        let log = guest.dir.join("console.log");
-        format!("{}, {}", guest.result, log.display())
-    }));
-    Ok(tests)
+fn passed(guest: Result<Guest>) -> Result<bool> {
+    Ok(guest?.result.outcome == Outcome::Pass)
 }
 
 /// A minute of it, for `lab test`.

@@ -12,6 +12,7 @@ use crate::mutants;
 use crate::outcome::Outcome;
 use crate::repro;
 use crate::soak;
+use crate::stress;
 use crate::vmcore;
 use crate::xfstests;
 use anyhow::{bail, Context, Result};
@@ -41,7 +42,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("drgn", vmcore::suite),
     ("assertion", assertion),
     ("soak", soak::suite),
-    ("stress", soak::stress_suite),
+    ("stress", stress::suite),
     ("mutants", mutants::suite),
     ("matrix", matrix::suite),
     ("xfstests", xfstests::suite),

@@ -13,7 +13,7 @@ pub use compare::verb as compare_verb;
 pub use suite::suite;
 
 use crate::console::{Console, Stream};
-use crate::debugfs::{self, by_verdict, length};
+use crate::debugfs::{self, by_verdict, callers_table, length, Caller, Snapshot};
 use crate::env::Lab;
 use crate::form::Form;
 use crate::guest::{self, Boot, Guest};
@@ -172,69 +172,7 @@ struct Saved {
     callers: Vec<Caller>,
 }
 
-/// A call site of `callers`, over all guests of a run.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-struct Caller {
-    site: String,
-    caller: String,
-    calls: u64,
-    none: u64,
-}
-
-// ------------------------------------------------------------------ wakewatch's files
-
-/// The three files that the guest keeps before and after a test.
-#[derive(Default)]
-struct Snapshot {
-    stats: BTreeMap<String, u64>,
-    /// calls and none, by site and caller.
-    callers: BTreeMap<(String, String), (u64, u64)>,
-    /// Counts by power of two, by site and caller.
-    windows: BTreeMap<(String, String), BTreeMap<u32, u64>>,
-}
-
-impl Snapshot {
-    fn parse(text: &str) -> Self {
-        let mut all = Self::default();
-        let mut part = "";
-        for line in text.lines() {
-            if let Some(name) = line.strip_prefix("== ") {
-                part = name;
-                continue;
-            }
-            let word = |name| debugfs::word(line.split_whitespace(), name);
-            let place = || Some((word("site")?.to_string(), word("caller")?.to_string()));
-            match part {
-                "stats" => {
-                    all.stats.extend(debugfs::stats(line));
-                }
-                "callers" => {
-                    let count = |name| word(name).and_then(|n| n.parse().ok());
-                    if let (Some(place), Some(calls), Some(none)) =
-                        (place(), count("calls"), count("none"))
-                    {
-                        all.callers.insert(place, (calls, none));
-                    }
-                }
-                "windows" => {
-                    let Some(place) = place() else { continue };
-                    all.windows.insert(place, debugfs::buckets(line).collect());
-                }
-                _ => {}
-            }
-        }
-        all
-    }
-
-    fn read(path: &Path) -> Option<Self> {
-        let snapshot = Self::parse(&fs::read_to_string(path).ok()?);
-        (!snapshot.stats.is_empty()).then_some(snapshot)
-    }
-
-    fn stat(&self, name: &str) -> u64 {
-        self.stats.get(name).copied().unwrap_or(0)
-    }
-}
+// ------------------------------------------------------------------ wakewatch's verdict
 
 /// What has come to it between two snapshots.
 fn verdict(before: &Snapshot, after: &Snapshot) -> Verdict {
@@ -549,15 +487,7 @@ fn run(
         rows: rows.collect(),
         seconds: begun.elapsed().as_secs_f64().round(),
         boots,
-        callers: callers
-            .into_iter()
-            .map(|((site, caller), (calls, none))| Caller {
-                site,
-                caller,
-                calls,
-                none,
-            })
-            .collect(),
+        callers: Caller::all(callers),
     };
     fs::write(
         dir.join("xfstests.json"),
@@ -567,7 +497,7 @@ fn run(
     fs::write(dir.join("ktap"), ktap(&saved))?;
     let mut text = saved.title() + "\n\n" + &table(&saved).to_string() + "\n";
     if !saved.callers.is_empty() {
-        text.push_str(&format!("\n{}\n", callers_table(&saved)));
+        text.push_str(&format!("\n{}\n", callers_table(&saved.callers)));
     }
     fs::write(dir.join("table.md"), text)?;
     Ok(saved)
@@ -590,7 +520,7 @@ pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
     let saved = run(lab, accel, &dir, args, &|line| println!("# {line}"), true)?;
     println!("\n{}\n\n{}", saved.title(), table(&saved));
     if !saved.callers.is_empty() {
-        println!("\n{}", callers_table(&saved));
+        println!("\n{}", callers_table(&saved.callers));
     }
     println!("\nresults: {}", dir.display());
     let counts = saved.counts();
@@ -703,19 +633,6 @@ fn table(saved: &Saved) -> Table {
         }
         cells.push(row.why.clone());
         table.add_row(cells);
-    }
-    table
-}
-
-fn callers_table(saved: &Saved) -> Table {
-    let mut table = crate::table::table(["site", "caller", "calls", "without a reference"]);
-    for c in &saved.callers {
-        table.add_row([
-            c.site.clone(),
-            c.caller.clone(),
-            c.calls.to_string(),
-            c.none.to_string(),
-        ]);
     }
     table
 }

@@ -5,11 +5,11 @@
 
 use super::{programs, Lane, Mark, Row};
 use crate::console::chief_splat;
-use crate::debugfs;
+use crate::debugfs::{self, Snapshot};
 use crate::guest::Guest;
 use crate::ktap::Status;
 use crate::outcome::Outcome;
-use crate::soak;
+use crate::stress;
 use crate::table::table;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -52,11 +52,11 @@ impl Stress {
 
 pub fn measure(lane: &Lane, key: &str) -> Result<Stress> {
     let mut goes_in = programs(lane.lab, key)?;
-    goes_in.push(format!("{SECONDS} {}", soak::DELAY));
+    goes_in.push(format!("{SECONDS} {}", stress::DELAY));
     let scripts = ["lib", "pressure", "stress"];
     let whole = |stress: &Stress| stress.mark != Mark::Unknown;
     lane.kept("stress", key, &goes_in, &scripts, whole, || {
-        let mut boot = soak::stress_boot(lane.lab, key, SECONDS, Some(soak::DELAY))?;
+        let mut boot = stress::boot(lane.lab, key, SECONDS, Some(stress::DELAY))?;
         boot.append.push("oops=panic".to_string());
         // The script's own time is for a guest that has the machine to itself.
         boot.timeout += SECONDS;
@@ -89,6 +89,7 @@ fn of_guest(guest: &Guest) -> Stress {
     };
     let stats = guest.result.stats.values().next().cloned();
     let stats = stats.unwrap_or_default();
+    let snapshot = Snapshot::read(&guest.dir.join("snapshot"));
     let stat = |name: &str| stats.get(name).copied().unwrap_or(0);
     Stress {
         verified: (lived && mark != Mark::Unknown).then(|| failed(&DATA).is_none()),
@@ -101,21 +102,16 @@ fn of_guest(guest: &Guest) -> Stress {
         } else {
             debugfs::findings(stat)
         },
-        windows: windows(console.results()),
+        windows: windows(snapshot.unwrap_or_default()),
         log: guest.dir.join("console.log"),
     }
 }
 
-/// The histogram of the `windows` file, of all call sites together.
-fn windows<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<u32, u64> {
+/// The histogram of all call sites together.
+fn windows(snapshot: Snapshot) -> BTreeMap<u32, u64> {
     let mut all = BTreeMap::new();
-    for line in lines {
-        let Some(words) = line.trim_start().strip_prefix("# windows: site=") else {
-            continue;
-        };
-        for (power, n) in debugfs::buckets(words) {
-            *all.entry(power).or_default() += n;
-        }
+    for (power, n) in snapshot.windows.into_values().flatten() {
+        *all.entry(power).or_default() += n;
     }
     all
 }
@@ -162,7 +158,7 @@ pub fn text(rows: &[Row]) -> String {
         "{table}\n\nTwo minutes of stress.sh with a delay ({}), and what fio, fsx and e2fsck say of\n\
          the data. `alarms`: the kernel's own assertion fired for something true, or falsely; after a\n\
          stroke the model, where it says otherwise.\n",
-        soak::DELAY
+        stress::DELAY
     );
     for row in rows {
         if let Some(stress) = row
@@ -205,13 +201,15 @@ mod tests {
 
     #[test]
     fn windows_of_all_call_sites_are_added() {
-        let lines = [
-            "# windows: site=end_writeback caller=ext4_finish_bio+0x19b/0x290 n=9 16:7 17:2",
-            "# windows: site=end_read caller=a n=1 16:1",
-            "# windows: table open=3 freed=0 room=1024",
-            "# callers: site=end_writeback calls=96 none=0",
-        ];
-        let all = windows(lines.into_iter());
+        let snapshot = Snapshot::parse(
+            "== callers\n\
+             site=end_writeback calls=96 none=0 caller=a\n\
+             == windows\n\
+             site=end_writeback caller=ext4_finish_bio+0x19b/0x290 n=9 16:7 17:2\n\
+             site=end_read caller=a n=1 16:1\n\
+             table open=3 freed=0 room=1024\n",
+        );
+        let all = windows(snapshot);
         assert_eq!(all, BTreeMap::from([(16, 8), (17, 2)]));
     }
 }
