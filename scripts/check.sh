@@ -13,7 +13,8 @@
 cd "$WW_ROOT"
 
 ONLY=${1:-}
-export CARGO_TARGET_DIR=$WW_CACHE/target CARGO_TERM_COLOR=never
+export CARGO_TERM_COLOR=never
+cargo_target
 MANIFEST=tests/Cargo.toml
 
 # ---------------------------------------------------------------- KTAP

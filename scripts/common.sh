@@ -148,6 +148,22 @@ take_build_lock() {
 	fi
 }
 
+# Where cargo builds, for every clone: sets CARGO_TARGET_DIR. Dependencies are built once. For a workspace's own
+# packages cargo knows neither its folder nor what is in the files, only when they were written; what another
+# clone has built since would pass for this one's, so it goes.
+WW_TARGET=x86_64-unknown-linux-gnu
+cargo_target() {
+	local owner=$WW_CACHE/target/clone
+	export CARGO_TARGET_DIR=$WW_CACHE/target
+	[[ ! -f $owner || $(<"$owner") != "$WW_ROOT" ]] || return 0
+	mkdir -p "$CARGO_TARGET_DIR"
+	local manifest=$WW_ROOT/tests/Cargo.toml own=(-p lab -p ww-repro -p wakewatch-host -p wakewatch-model)
+	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}"
+	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}" --release --target "$WW_TARGET"
+	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}" --release --target-dir "$CARGO_TARGET_DIR/loom"
+	printf '%s' "$WW_ROOT" >"$owner"
+}
+
 cache_size() {
 	if [[ -d $WW_CACHE ]]; then
 		du -sh --apparent-size "$WW_CACHE" 2>/dev/null | cut -f1

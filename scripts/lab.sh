@@ -11,17 +11,16 @@
 . "$(dirname "$0")/common.sh"
 
 read -r -a keys <<<"${KERNELS:-stock broken fixed}"
-# No glibc of the guest's is needed by a static reproducer; a --target of its own
-# keeps the flag away from build scripts and macros.
-TARGET=x86_64-unknown-linux-gnu
 
-export CARGO_TARGET_DIR=$WW_CACHE/target
+cargo_target
 build_lab() {
 	cargo build --locked --manifest-path "$WW_ROOT/tests/Cargo.toml" -p lab
 }
+# No glibc of the guest's is needed by a static reproducer; a --target of its own
+# keeps the flag away from build scripts and macros.
 build_repro() {
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static' \
-		cargo build --locked --manifest-path "$WW_ROOT/tests/Cargo.toml" -p ww-repro --release --target "$TARGET"
+		cargo build --locked --manifest-path "$WW_ROOT/tests/Cargo.toml" -p ww-repro --release --target "$WW_TARGET"
 }
 
 [[ -x $WW_VNG ]] || die "no virtme-ng; run: make setup"
@@ -39,6 +38,6 @@ run_logged "lab" "$WW_CACHE/logs/lab.log" build_lab
 run_logged "reproducer" "$WW_CACHE/logs/repro.log" build_repro
 
 export WW_ROOT WW_VNG WW_DRGN WW_FSX
-export WW_REPRO=$CARGO_TARGET_DIR/$TARGET/release/ww-repro
+export WW_REPRO=$CARGO_TARGET_DIR/$WW_TARGET/release/ww-repro
 # What a suite of static checks runs is the compiler's business too.
 exec "$CARGO_TARGET_DIR/debug/lab" "$@"
