@@ -8,7 +8,9 @@ use crate::refusals;
 use crate::suites::Run;
 use anyhow::Result;
 use clap::Parser;
+use std::ffi::OsString;
 use std::fs;
+use std::process::Command;
 
 /// What is refused, and the words that say so. `{}` is where the trees are.
 const REFUSED: &[refusals::Case] = &[
@@ -69,11 +71,12 @@ const REFUSED: &[refusals::Case] = &[
 /// What is refused for nothing else would be refused for good.
 const TAKEN: &[&str] = &["XFSTESTS={}/built", "TESTS=generic/001 wakewatch"];
 
-/// Bad input; and with XFSTESTS a slice of the real thing, on a kernel where it must pass and on one where
+/// Bad input; tests that end in every way there is; and with XFSTESTS a slice of the real thing, on a kernel where it must pass and on one where
 /// it must fail.
 pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
     let trees = run.dir.join("xfstests-trees");
     let mut tests = refusals::suite(run.lab, "xfstests", &trees, REFUSED, TAKEN)?;
+    tests.push(stand_in(run)?);
     tests.push(match std::env::var_os("XFSTESTS") {
         Some(tree) if !tree.is_empty() => slice(run, &tree)?,
         _ => {
@@ -83,6 +86,65 @@ pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
         }
     });
     Ok(tests)
+}
+
+/// What the tests of tests/xfstests/stand-in must be called, and a part of the reason.
+const ENDS: &[(&str, Mark, &str)] = &[
+    ("generic/001", Mark::Pass, ""),
+    ("generic/002", Mark::Hung, "did not end within 5 s"),
+    ("generic/003", Mark::Died, "sysrq triggered crash"),
+    (
+        "generic/004",
+        Mark::Fail,
+        "wakewatch has found unreferenced",
+    ),
+    ("generic/005", Mark::NotRun, "not here"),
+    ("generic/006", Mark::Fail, "output mismatch"),
+    ("generic/007", Mark::Fail, "check ended with status 0"),
+    ("generic/008", Mark::Excluded, "for a reason"),
+];
+
+/// A tree that stands in for one, on *broken*: whatever a test does, it is called by its name, and the
+/// others have their turn.
+fn stand_in(run: &mut Run) -> Result<Test> {
+    let dir = run.dir.join("xfstests-stand-in");
+    fs::create_dir_all(&dir)?;
+    let out = Command::new(run.lab.root.join("tests/xfstests/stand-in/images.sh"))
+        .arg(&dir)
+        .output()?;
+    if !out.status.success() {
+        let text = String::from_utf8_lossy(&out.stderr);
+        return Ok(Test::fail("a stand-in tree", text.trim_end()));
+    }
+    let exclude = dir.join("exclude");
+    fs::write(&exclude, "generic/008 for a reason\n")?;
+    let mut words: Vec<OsString> = vec!["--kernel".into(), "broken".into()];
+    for (option, path) in [
+        ("--root", dir.join("root.img")),
+        ("--tree", dir.join("tree.img")),
+        ("--exclude", exclude),
+    ] {
+        words.extend([option.into(), path.into()]);
+    }
+    let rest = "--limit 5 --minutes 5 --memory 3G --asked stand-in";
+    words.extend(rest.split(' ').map(OsString::from));
+    words.extend(ENDS.iter().map(|(name, ..)| OsString::from(name)));
+    let args = Words::try_parse_from(words)?.args;
+    let accel = run.accel()?;
+    let say = |line: &str| println!("# {line}");
+    let saved = super::run(run.lab, accel, &dir, &args, &say, false)?;
+    let mut tests = Vec::new();
+    for (row, (name, mark, why)) in saved.rows.iter().zip(ENDS) {
+        let right = row.test == *name && row.mark == *mark && row.why.contains(why);
+        let title = format!("{name}: {} {why}", mark.text());
+        tests.push(Test::of(title.trim_end(), right, || {
+            format!("{}: {} ({})", row.test, row.mark.text(), row.why)
+        }));
+    }
+    // One that dies and one that hangs cost a guest each.
+    let boots = saved.boots == 3;
+    tests.push(Test::of("three guests", boots, || saved.title()));
+    Ok(Test::group("a stand-in tree", tests))
 }
 
 #[derive(Parser)]
