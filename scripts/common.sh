@@ -148,20 +148,30 @@ take_build_lock() {
 	fi
 }
 
-# Where cargo builds, for every clone: sets CARGO_TARGET_DIR. Dependencies are built once. For a workspace's own
-# packages cargo knows neither its folder nor what is in the files, only when they were written; what another
-# clone has built since would pass for this one's, so it goes.
+# cargo_target: sets CARGO_TARGET_DIR, where cargo builds for every clone, one clone at a time, until
+# cargo_done or the end. Dependencies are built once. For a workspace's own packages cargo knows neither its
+# folder nor what is in the files, only when they were written; what another clone has built since would
+# pass for this one's, so it goes.
 WW_TARGET=x86_64-unknown-linux-gnu
 cargo_target() {
 	local owner=$WW_CACHE/target/clone
 	export CARGO_TARGET_DIR=$WW_CACHE/target
-	[[ ! -f $owner || $(<"$owner") != "$WW_ROOT" ]] || return 0
 	mkdir -p "$CARGO_TARGET_DIR"
+	exec 8>"$WW_CACHE/cargo.lock"
+	if ! flock -n 8; then
+		say "  waiting for another clone's cargo"
+		flock 8
+	fi
+	[[ ! -f $owner || $(<"$owner") != "$WW_ROOT" ]] || return 0
 	local manifest=$WW_ROOT/tests/Cargo.toml own=(-p lab -p ww-repro -p wakewatch-host -p wakewatch-model)
 	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}"
 	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}" --release --target "$WW_TARGET"
 	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}" --release --target-dir "$CARGO_TARGET_DIR/loom"
 	printf '%s' "$WW_ROOT" >"$owner"
+}
+
+cargo_done() {
+	exec 8>&-
 }
 
 cache_size() {

@@ -12,7 +12,6 @@
 
 read -r -a keys <<<"${KERNELS:-stock broken fixed}"
 
-cargo_target
 build_lab() {
 	cargo build --locked --manifest-path "$WW_ROOT/tests/Cargo.toml" -p lab
 }
@@ -34,10 +33,26 @@ for i in "${!keys[@]}"; do
 	ko=$("$WW_ROOT/scripts/module.sh" --cache "${dirs[i]}/kdir")
 	export "WW_KERNEL_$name=${dirs[i]}" "WW_MODULE_$name=$ko"
 done
+cargo_target
 run_logged "lab" "$WW_CACHE/logs/lab.log" build_lab
 run_logged "reproducer" "$WW_CACHE/logs/repro.log" build_repro
 
-export WW_ROOT WW_VNG WW_DRGN WW_FSX
-export WW_REPRO=$CARGO_TARGET_DIR/$WW_TARGET/release/ww-repro
+# What runs for hours must stay what it is, whatever is built meanwhile.
+keep_programs() { # PROGRAM...: sets PROGRAMS, their folder
+	PROGRAMS=$WW_CACHE/programs/$(cat "$@" | sha)
+	if [[ ! -d $PROGRAMS ]]; then
+		scratch_dir
+		cp "$@" "$SCRATCH/"
+		find "$WW_CACHE/programs" -mindepth 1 -maxdepth 1 -mtime +7 -exec rm -rf {} + 2>/dev/null || true
+		publish "$SCRATCH" "$PROGRAMS"
+		rm -rf "$WW_SCRATCH"
+	fi
+	touch "$PROGRAMS"
+}
+keep_programs "$CARGO_TARGET_DIR/debug/lab" "$CARGO_TARGET_DIR/$WW_TARGET/release/ww-repro"
 # What a suite of static checks runs is the compiler's business too.
-exec "$CARGO_TARGET_DIR/debug/lab" "$@"
+cargo_done
+
+export WW_ROOT WW_VNG WW_DRGN WW_FSX
+export WW_REPRO=$PROGRAMS/ww-repro
+exec "$PROGRAMS/lab" "$@"
