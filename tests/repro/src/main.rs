@@ -229,7 +229,7 @@ enum Scenario {
     },
     /// Mixed writes, truncation and memory pressure, without any delay
     Stress {
-        /// Directory on ext4
+        /// Directory on any file system
         dir: PathBuf,
         /// How long
         #[arg(long, default_value_t = 60)]

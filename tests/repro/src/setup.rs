@@ -58,31 +58,39 @@ pub fn wakewatch(dir: &Path) -> Result<Wakewatch> {
     }
 }
 
-/// The directory on ext4 on loop in which the scenario's files are.
+/// The directory in which the scenario's files are.
 pub struct Fs {
     dir: PathBuf,
     pub dev: (u32, u32),
 }
 
 impl Fs {
+    /// On ext4 on a loop device, where the races are.
     pub fn at(dir: &Path) -> Result<Self> {
         let magic = sys::fs_magic(dir).with_context(|| dir.display().to_string())?;
         if magic != EXT4_MAGIC {
             not_set_up!("{} is not on ext4 (magic {magic:#x})", dir.display());
         }
-        let dev = fs::metadata(dir)?.dev();
-        let dev = (libc::major(dev), libc::minor(dev));
-        if dev.0 != LOOP_MAJOR {
+        let fs = Self::any(dir)?;
+        if fs.dev.0 != LOOP_MAJOR {
             not_set_up!(
                 "{} is not on a loop device but on {}:{}",
                 dir.display(),
-                dev.0,
-                dev.1
+                fs.dev.0,
+                fs.dev.1
             );
         }
+        Ok(fs)
+    }
+
+    /// On whatever it is, for work that waits for no race.
+    pub fn any(dir: &Path) -> Result<Self> {
+        let dev = fs::metadata(dir)
+            .with_context(|| dir.display().to_string())?
+            .dev();
         Ok(Self {
             dir: dir.into(),
-            dev,
+            dev: (libc::major(dev), libc::minor(dev)),
         })
     }
 

@@ -178,7 +178,7 @@ const WORK: [(&str, Work<Shared>); 10] = [
 ];
 
 pub fn run(dir: &Path, time: Duration, hog: usize) -> Result<()> {
-    let fs = Fs::at(dir)?;
+    let fs = Fs::any(dir)?;
     let files = |name, count, flags| {
         (0..count)
             .map(|n| {
