@@ -28,7 +28,7 @@ S := scripts
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check bench soak stress lifecycle matrix xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak stress lifecycle matrix findings xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
@@ -54,6 +54,9 @@ lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 
 matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|alarms|stress|price FRESH=1 LINUX=TREE]
 	@$(S)/matrix.sh
+
+findings: setup ## losses of the live read race that came by themselves, over all runs [STORIES=1]
+	@KERNELS=' ' $(S)/lab.sh findings --stories '$(or $(STORIES),1)'
 
 xfstests: setup ## xfstests with wakewatch loaded [XFSTESTS=TREE KERNEL=fixed TESTS="quick wakewatch" FORM=4k WAKEWATCH=1]
 	@KERNEL='$(FIXED)' $(S)/xfstests.sh

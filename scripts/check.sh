@@ -215,7 +215,7 @@ check "tests: clippy" cargo clippy --quiet --locked --workspace --all-targets --
 check "decision logic: tests on the host" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST"
 check "lock-free structures: every interleaving (loom)" check_loom
 check "proposals: every interleaving (stateright)" cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
-check "lab and reproducer: unit tests" cargo test --quiet --locked -p lab -p ww-repro --manifest-path "$MANIFEST"
+check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"
 for key in $(kernel_keys); do
 	check "patches: $key applies (git am, quilt)" check_applies "$key"
 done

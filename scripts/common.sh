@@ -163,7 +163,7 @@ cargo_target() {
 		flock 8
 	fi
 	[[ ! -f $owner || $(<"$owner") != "$WW_ROOT" ]] || return 0
-	local manifest=$WW_ROOT/tests/Cargo.toml own=(-p lab -p ww-repro -p wakewatch-host -p wakewatch-model)
+	local manifest=$WW_ROOT/tests/Cargo.toml own=(-p findings -p lab -p ww-repro -p wakewatch-host -p wakewatch-model)
 	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}"
 	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}" --release --target "$WW_TARGET"
 	cargo clean --quiet --locked --manifest-path "$manifest" "${own[@]}" --release --target-dir "$CARGO_TARGET_DIR/loom"

@@ -38,10 +38,7 @@ something_to_tell() {
 	teardown_loop
 	insmod "${WW_KO%.ko}_events.ko" || return 1
 	# Printed, and who was woken is known.
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		[ "$(dmesg | grep -c '^.*wakewatch: story ')" -lt 8 ] || break
-		sleep 0.2
-	done
+	reports_are_printed
 	grep -q '^story:' "$WW_DEBUGFS/reports" && grep -q 'caller=' "$WW_DEBUGFS/callers" &&
 		grep -q 'caller=' "$WW_DEBUGFS/windows" && grep -q 'open=[1-9]' "$WW_DEBUGFS/windows"
 }
@@ -50,7 +47,7 @@ something_to_tell() {
 dump() {
 	snapshot before-dump
 	: >"$WW_OUT/dump.wanted"
-	for _ in $(seq 600); do
+	for _ in $(seq 3000); do
 		if [ -e "$WW_OUT/dump.done" ]; then
 			cat "$WW_OUT/dump.done"
 			snapshot after-dump

@@ -20,8 +20,8 @@
 counts() {
 	local want status=0
 	for want in "$@"; do
-		[ "$(ww_stat "${want%=*}")" = "${want#*=}" ] || {
-			echo "${want%=*} is $(ww_stat "${want%=*}"), not ${want#*=}"
+		[ "$(ww_found "${want%=*}")" = "${want#*=}" ] || {
+			echo "${want%=*} is $(ww_found "${want%=*}"), not ${want#*=}"
 			status=1
 		}
 	done
@@ -31,23 +31,18 @@ counts() {
 # reported N TEXT: that many reports with this in their headline, in `reports` and in the log.
 reported() {
 	local count
-	count=$(grep -c "^BUG: wakewatch: $2 in " "$WW_DEBUGFS/reports")
+	count=$("$WW_REPRO" findings --rest <"$WW_DEBUGFS/reports" | grep -c "^BUG: wakewatch: $2 in ")
 	[ "$count" -eq "$1" ] || { echo "$count in reports"; return 1; }
-	# Printed by a kworker, in its own time.
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		count=$(dmesg | grep -c "BUG: wakewatch: $2 in ")
-		[ "$count" -ne "$1" ] || return 0
-		sleep 0.5
-	done
-	echo "$count in the log"
-	return 1
+	reports_are_printed
+	count=$(kernel_log | grep -c "BUG: wakewatch: $2 in ")
+	[ "$count" -eq "$1" ] || { echo "$count in the log"; return 1; }
 }
 
 # The assertion of patches/6.12/fix says it of a freed page, once, and of no frozen one.
 assertion() {
-	[ "$(dmesg | grep -c 'WARNING: .* folio_wake_bit')" -eq 1 ] || return 1
-	dmesg | grep -A 8 'page: refcount:0' | tee /dev/stderr | grep -q 'flags:' || return 1
-	! dmesg | grep -A 8 'page: refcount:0' | grep -E 'flags:.*(waiters|uptodate)'
+	[ "$(kernel_log | grep -c 'WARNING: .* folio_wake_bit')" -eq 1 ] || return 1
+	kernel_log | grep -A 8 'page: refcount:0' | tee /dev/stderr | grep -q 'flags:' || return 1
+	! kernel_log | grep -A 8 'page: refcount:0' | grep -E 'flags:.*(waiters|uptodate)'
 }
 
 # The report of the reused page tells the whole story: each of these lines, in this order.
@@ -66,6 +61,7 @@ plan 13
 load_wakewatch
 check "nothing is found before anything is raised" counts not_writeback=0 unreferenced=0 \
 	zero_ref=0 tail=0 reused=0 unlocked_start=0 frozen_wake=0
+rearm_assertions
 check "events are raised" insmod "${WW_KO%.ko}_events.ko"
 check "they are counted" counts frozen_wake=3 zero_ref=3 not_writeback=1 unreferenced=1 \
 	tail=0 reused=1 unlocked_start=2 reports_dropped=0 reports_suppressed=0

@@ -6,9 +6,11 @@
 #
 #   # kernel: fixed          the kernel it is meant for
 #   # memory: 2G             of the guest
-#   # timeout: 60            seconds for the script, boot not counted
+#   # timeout: 60            seconds for the script, boot not counted, on a host with
+#                            nothing else to do; the lab allows four times as much
 #   # append: oops=panic     more kernel parameters
 #   # expect: VM_WARN_ON(x)  part of a kernel finding that the script provokes and checks
+#   # provokes: the live read race    its findings are what the script is about
 #
 # then sources this file, calls plan() and after it ok(), not_ok() and skip_test(),
 # and ends with `finish`. Results are KTAP on stdout; the exit status is 0, 1 or 4
@@ -90,6 +92,16 @@ skip_all() {
 die() {
 	diag "$*"
 	exit 1
+}
+
+# wait_for COMMAND...: until it succeeds. The limit is for what never comes; that it takes its time on
+# a busy host is no result.
+wait_for() {
+	local end=$((SECONDS + 120))
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.05
+	done
 }
 
 finish() {
@@ -187,6 +199,35 @@ amplify() {
 # ww_stat NAME: one counter.
 ww_stat() {
 	sed -n "s/^$1: //p" "$WW_DEBUGFS/stats"
+}
+
+# ww_found VERDICT: its counter, without the live read race: a kernel says something of that by itself, now
+# and then (tests/findings).
+ww_found() {
+	local live
+	live=$("$WW_REPRO" findings <"$WW_DEBUGFS/reports" | grep -c "^live wakewatch ${1//_/-} ")
+	echo $(($(ww_stat "$1") - live))
+}
+
+# kernel_log: what is in it besides the live read race.
+kernel_log() {
+	dmesg | "$WW_REPRO" findings --rest
+}
+
+in_log() { # TEXT
+	dmesg | grep -qF -- "$1"
+}
+
+# Reports are printed by a kworker, in its own time: wait until the last one is there.
+reports_are_printed() {
+	local last
+	last=$(grep -o '^report [0-9]* at [0-9.]*' "$WW_DEBUGFS/reports" | tail -n 1)
+	[ -z "$last" ] || wait_for in_log "$last"
+}
+
+# An assertion that has fired once would be silent from then on.
+rearm_assertions() {
+	echo 1 >/sys/kernel/debug/clear_warn_once
 }
 
 # snapshot FILE: the counters, the call sites and the windows, as they are now.

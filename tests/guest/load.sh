@@ -14,7 +14,7 @@ mark() {
 
 since_mark() {
 	# The first load of any out-of-tree module says so; that isn't about wakewatch.
-	dmesg | sed "1,/$mark/d" | grep -v 'taints kernel' || true
+	kernel_log | sed "1,/$mark/d" | grep -v 'taints kernel' || true
 }
 
 # Neither the module nor anything it registers is there.
@@ -55,15 +55,18 @@ load_unload() {
 	nothing_left
 }
 
+delay_was_made() {
+	[ "$(ww_stat delays)" -ge 1 ]
+}
+
 # unload_in_window PLACE: a delay of 2 s on one page, and rmmod in the middle of it.
 unload_in_window() {
 	local writer
 	insmod "$WW_KO" "amplify=where=$1,us=2000000,dev=$(fs_dev)" || return 1
 	dd if=/dev/zero of="$WW_MNT/window" bs=4k count=1 conv=fsync 2>/dev/null &
 	writer=$!
-	sleep 0.5
 	# The delay must be going on: this is what is unloaded under.
-	[ "$(ww_stat delays)" -ge 1 ] || { echo "no delay was made"; rmmod wakewatch; return 1; }
+	wait_for delay_was_made || { echo "no delay was made"; rmmod wakewatch; return 1; }
 	rmmod wakewatch || return 1
 	wait "$writer"
 	nothing_left

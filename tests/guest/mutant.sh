@@ -71,9 +71,10 @@ huge() {
 
 # --- what wakewatch said ----------------------------------------------------------
 
-# headlines: on stdin; only the verdict, the event and the bit.
+# headlines: of the reports on stdin; only the verdict, the event and the bit. What a kernel with the live
+# read race says by itself is not this one's.
 headlines() {
-	sed -n 's/^.*BUG: wakewatch: \(.*\) in .*$/\1/p' | sort | uniq -c
+	"$WW_REPRO" findings | sed -n 's/^other wakewatch \(.*\) in .*$/\1/p' | sort | uniq -c
 }
 
 # said_in NAME COMMAND...: there is the headline, and no other.
@@ -95,11 +96,11 @@ counters() {
 	want=${headline%% *}
 	want=${want//-/_}
 	for name in zero_ref tail reused unreferenced not_writeback unlocked_start; do
-		n=$(ww_stat "$name")
+		n=$(ww_found "$name")
 		if [ "$name" = "$want" ]; then
-			[ "${n:-0}" -gt 0 ] || { echo "$name is ${n:-missing}"; status=1; }
+			[ "$n" -gt 0 ] || { echo "$name is $n"; status=1; }
 		else
-			[ "${n:-0}" -eq 0 ] || { echo "$name is $n"; status=1; }
+			[ "$n" -eq 0 ] || { echo "$name is $n"; status=1; }
 		fi
 	done
 	return "$status"
@@ -114,7 +115,7 @@ looked() {
 
 # A mutant's bug is wakewatch's to find.
 kernel_silent() {
-	! dmesg | grep -E 'BUG:|WARNING:|kernel BUG|Oops' | grep -v 'BUG: wakewatch: '
+	! kernel_log | grep -E 'BUG:|WARNING:|kernel BUG|Oops' | grep -v 'BUG: wakewatch: '
 }
 
 plan $(($# + 5))
@@ -123,18 +124,27 @@ setup_loop
 sync
 # shellcheck disable=SC2086 # words
 load_wakewatch $WW_PARAMETERS
+# Some round or other loses the race, on a busy host a later one: until it was lost, if it is to be.
+tries=1
+[ "$headline" = nothing ] || tries=10
+wanted=${headline%% *}
 for scenario in "$@"; do
 	function=${scenario//-/_}
 	[ "$scenario" != sync ] || function=sync_one
-	if out=$("$function" 2>&1); then
+	for ((try = 1; ; try++)); do
+		status=0
+		out=$("$function" 2>&1) || status=$?
+		[ -z "$out" ] || printf '%s\n' "$out" | sed 's/^/# /'
+		if [ "$status" -ne 0 ] || [ "$try" -eq "$tries" ]; then break; fi
+		[ "$(ww_found "${wanted//-/_}")" -eq 0 ] || break
+	done
+	if [ "$status" -eq 0 ]; then
 		ok "$scenario: run to its end"
 	else
 		not_ok "$scenario: failed"
 	fi
-	[ -z "$out" ] || printf '%s\n' "$out" | sed 's/^/# /'
 done
-# Reports are printed by a kworker, in its own time.
-sleep 0.5
+reports_are_printed
 check "in reports: $headline" said_in reports cat "$WW_DEBUGFS/reports"
 check "in the kernel log: $headline" said_in log dmesg
 check "counted: no other verdict" counters

@@ -43,6 +43,53 @@ happened() {
 	fi
 }
 
+# What must have happened before the work may end, however long a busy host takes for it: a description, how
+# it is counted, and what the count must be above (0 if it isn't said), with bars between.
+happenings=()
+
+# The count of a happening, and its limit.
+counted() { # HAPPENING
+	local how limit
+	IFS='|' read -r _ how limit <<<"$1"
+	# shellcheck disable=SC2086  # words
+	echo "$($how) ${limit:-0}"
+}
+
+all_happened() {
+	local happening count limit
+	for happening in "${happenings[@]}"; do
+		read -r count limit <<<"$(counted "$happening")"
+		[ "$count" -gt "$limit" ] || return 1
+	done
+}
+
+# One result for each.
+judge_happenings() {
+	local happening count limit
+	for happening in "${happenings[@]}"; do
+		read -r count limit <<<"$(counted "$happening")"
+		happened "${happening%%|*}" "$count" "$limit"
+	done
+}
+
+over() {
+	[ -e "$run/over" ]
+}
+
+# work_until_all_happened SECONDS PID...: for so long, and for as long as something has not happened that must
+# have, but ten minutes; or until one of these is gone. Then it is over().
+work_until_all_happened() {
+	local end=$((SECONDS + $1)) pid
+	shift
+	while [ "$SECONDS" -lt "$end" ] || { [ "$SECONDS" -lt $((end + 600)) ] && ! all_happened; }; do
+		for pid; do
+			kill -0 "$pid" 2>/dev/null || break 2
+		done
+		sleep 1
+	done
+	touch "$run/over"
+}
+
 # Swap on a loop device, which ends writeback of its own.
 setup_swap() {
 	mkdir -p "$run"
@@ -93,10 +140,17 @@ ended() {
 	fi
 }
 
+# What has been found so far, in $run/dmesg: lines of `ww-repro findings` that match.
+count_findings() { # PATTERN
+	"$WW_REPRO" findings <"$run/dmesg" | grep -cE "$1"
+}
+
 # What the kernel has found, in $run/dmesg, as one result.
 no_findings() {
-	local findings races ours waker assertion
-	findings=$(grep -E 'BUG:|WARNING:|kernel BUG|Oops|INFO: .*(blocked|stall)' "$run/dmesg" | grep -v 'BUG: wakewatch: ')
+	local findings races ours
+	# Without the live read race, which a kernel may have something to say of by itself (tests/findings).
+	findings=$("$WW_REPRO" findings --rest <"$run/dmesg" |
+		grep -E 'BUG:|WARNING:|kernel BUG|Oops|INFO: .*(blocked|stall)' | grep -v 'BUG: wakewatch: ')
 	# With CONFIG_VARIANT=kcsan the kernel's own races are told as well. A race of wakewatch's has a line
 	# of its code in one of the two stacks.
 	races=$(printf '%s\n' "$findings" | grep -c 'BUG: KCSAN: ')
@@ -105,24 +159,7 @@ no_findings() {
 		diag "$races data races reported by KCSAN, $(printf '%s' "$ours" | grep -c .) of them with wakewatch in a stack"
 		findings=$(printf '%s\n' "$findings" | grep -v 'BUG: KCSAN: '; [ -z "$ours" ] || printf '%s\n' "$ours")
 	fi
-	# A read that completes on a page dropped meanwhile is a late wake that needs no fault of the end of
-	# writeback (read-race.sh). The fixed kernel's own assertion speaks of it too, once. wakewatch has it as
-	# well unless the page went after its probe and before the assertion, which come one after the other.
-	# What makes the assertion right is its caller: from any other it is a finding.
-	assertion='WARNING: .* folio_wake_bit+'
-	waker=$(awk '/WARNING: .* folio_wake_bit\+/ { fired = 1 }
-		fired && /(<TASK>|<IRQ>|Call Trace:)$/ { calls = 1; next }
-		calls { sub(/^\[[^]]*\](\[[^]]*\])? */, ""); if ($1 != "?") { sub(/\+.*/, ""); print; exit } }' "$run/dmesg")
-	case $waker in
-	# Of ext4, of a block device, and of btrfs and XFS, whose folio_end_read() and folio_unlock() jump.
-	__read_end_io | mpage_read_end_io | folio_end_read | end_bbio_data_read | iomap_read_end_io)
-		diag "the kernel's assertion in folio_wake_bit() has fired in $waker();" \
-			"wakewatch has $(grep -c 'BUG: wakewatch: zero-ref wake of PG_locked' "$run/dmesg") late wakes of PG_locked"
-		findings=$(printf '%s\n' "$findings" | grep -v "$assertion")
-		;;
-	'') ;;
-	*) diag "the kernel's assertion in folio_wake_bit() has fired in $waker()" ;;
-	esac
+	"$WW_REPRO" findings <"$run/dmesg" | sed -n 's/^live /# the live read race, told by /p'
 	if [ -z "$findings" ]; then
 		ok "the kernel log has no finding"
 	else

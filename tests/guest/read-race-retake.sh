@@ -7,6 +7,7 @@
 # kernel: any
 # memory: 1G
 # timeout: 90
+# provokes: the live read race
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"

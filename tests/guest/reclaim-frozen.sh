@@ -24,12 +24,23 @@ echo +memory >"$WW_CGROUP/cgroup.subtree_control" || die "no memory controller"
 mkdir "$WW_CGROUP/readers"
 echo 24M >"$WW_CGROUP/readers/memory.max"
 
-dmesg -C
-(
-	echo 0 >"$WW_CGROUP/readers/cgroup.procs"
-	exec "$WW_REPRO" reclaim "$WW_MNT" "$@"
-)
-status=$?
+rounds=0
+status=0
+# The assertion fires once: not for the live read race, which may come first.
+spent() {
+	dmesg | "$WW_REPRO" findings | grep -q '^live kernel '
+}
+while
+	rounds=$((rounds + 1))
+	dmesg -C
+	rearm_assertions
+	(
+		echo 0 >"$WW_CGROUP/readers/cgroup.procs"
+		exec "$WW_REPRO" reclaim "$WW_MNT" "$@"
+	)
+	status=$?
+	[ "$status" -eq 0 ] && [ "$rounds" -lt 12 ] && { [ "$(ww_stat frozen_wake)" -eq 0 ] || spent; }
+do :; done
 if [ "$status" -eq 0 ]; then
 	ok "the readers ran"
 else
@@ -37,21 +48,23 @@ else
 fi
 
 frozen=$(ww_stat frozen_wake)
-diag "frozen_wake: $frozen, zero_ref: $(ww_stat zero_ref)"
+diag "frozen_wake: $frozen, zero_ref: $(ww_stat zero_ref), rounds: $rounds"
 diag "reclaimed: $(grep -E '^(pgsteal|workingset_refault_file) ' "$WW_CGROUP/readers/memory.stat" | tr '\n' ' ')"
 if [ "$frozen" -gt 0 ]; then
 	ok "pages were woken while their refcount was frozen"
 else
 	not_ok "pages were woken while their refcount was frozen"
 fi
-if [ "$(ww_stat zero_ref)" -eq 0 ]; then
+reports_are_printed
+found=$(ww_found zero_ref)
+if [ "$found" -eq 0 ]; then
 	ok "wakewatch took none of them for a free page"
 else
-	not_ok "wakewatch took one of them for a free page"
+	not_ok "wakewatch took $found of them for a free page"
 fi
-if dmesg | grep -q 'WARNING:'; then
+if kernel_log | grep -q 'WARNING:'; then
 	not_ok "the kernel took none of them for a free page"
-	dmesg | grep -A40 'refcount:0' | head -60 | sed 's/^/# /'
+	kernel_log | grep -A40 'refcount:0' | head -60 | sed 's/^/# /'
 else
 	ok "the kernel took none of them for a free page"
 fi

@@ -9,10 +9,9 @@
 # memory: 1G
 # timeout: 240
 # append: numa=fake=2
-# expect: VM_WARN_ON_ONCE_FOLIO(folio_was_freed(folio))
 # expect: BUG: KCSAN
 #
-# WW_MINUTES: how long, 1 by default
+# WW_MINUTES: how long, 1 by default; and until everything has happened
 
 # Functions are run by check().
 # shellcheck disable=SC2317
@@ -70,9 +69,47 @@ count_leaks() {
 
 # --- what runs ------------------------------------------------------------------
 
-over() {
-	[ -e "$run/over" ]
+torn_down() {
+	grep -c 'torn down' "$run/loops.log"
 }
+
+collapsed_by_khugepaged() {
+	echo $(($(cat "$thp/khugepaged/pages_collapsed") - collapsed))
+}
+
+moved_to_node() {
+	echo $(($(calls move_pages) + $(calls mbind)))
+}
+
+# Which kinds of work these are, the kernel itself has counted.
+happenings=(
+	"pages were written back|vm nr_written|5000"
+	"pages were swapped out|vm pswpout"
+	"and in|vm pswpin"
+	"pages were reclaimed|vm pgsteal_kswapd pgsteal_direct"
+	"a group met its limit|group_event readers max"
+	"another one was throttled|group_event soak high"
+	"memory was compacted|vm compact_isolated"
+	"pages were migrated|vm pgmigrate_success"
+	"files had huge pages|vm thp_file_alloc"
+	"huge pages were split|vm thp_split_page"
+	"their mappings were split|vm thp_split_pmd"
+	"huge pages were collapsed|vm thp_collapse_alloc"
+	"by khugepaged, too|collapsed_by_khugepaged"
+	"files were truncated|calls truncate"
+	"pages with buffers were|calls truncate_buffers"
+	"truncation waited for writeback|traced soak-waits"
+	"mapped pages were written|calls mkwrite"
+	"direct I/O was done|calls direct"
+	"to files that were cached|calls direct_cached"
+	"files were read ahead|calls readahead"
+	"and dropped|calls dontneed"
+	"a CPU was taken down|calls cpu_down"
+	"loop devices were set up|calls loop_up"
+	"and torn down|torn_down"
+	"ends of writeback were seen|ww_stat end_writeback|5000"
+)
+[ ! -e /sys/devices/system/node/node1 ] || happenings+=("pages were moved to another node|moved_to_node")
 
 # A line a minute.
 progress() {
@@ -80,6 +117,7 @@ progress() {
 	for ((second = 1; ; second++)); do
 		sleep 1
 		! over || return 0
+		[ "$((second % 10))" -ne 0 ] || rearm_assertions
 		[ "$((second % 60))" -ne 0 ] ||
 			diag "$((second / 60)) min: $(ww_stat end_writeback) ends of writeback," \
 				"$(grep -c 'BUG: wakewatch: ' "$run/dmesg") reports"
@@ -173,11 +211,11 @@ count_leaks
 fill_memory
 diag "$(uname -r), $seconds s"
 
-"$WW_REPRO" stress "$WW_MNT" --seconds "$seconds" --hog "$hog" >"$run/stress.log" 2>&1 &
+"$WW_REPRO" stress "$WW_MNT" --until "$run/over" --hog "$hog" >"$run/stress.log" 2>&1 &
 stress=$!
-in_group soak "$WW_REPRO" soak "$WW_MNT" "$run/huge" --seconds "$seconds" >"$run/soak.log" 2>&1 &
+in_group soak "$WW_REPRO" soak "$WW_MNT" "$run/huge" --until "$run/over" >"$run/soak.log" 2>&1 &
 soak=$!
-in_group readers "$WW_REPRO" reclaim "$WW_MNT" --readers 8 --size 24 --seconds "$seconds" \
+in_group readers "$WW_REPRO" reclaim "$WW_MNT" --readers 8 --size 24 --until "$run/over" \
 	>"$run/reclaim.log" 2>&1 &
 reclaim=$!
 progress &
@@ -186,52 +224,24 @@ hotplug >"$run/hotplug.log" 2>&1 &
 hotplug=$!
 loops >"$run/loops.log" 2>&1 &
 loops=$!
+work_until_all_happened "$seconds" "$stress" "$soak" "$reclaim"
 
 ended stress "$stress"
 ended soak "$soak"
 ended reclaim "$reclaim"
-touch "$run/over"
 wait "$hotplug" "$loops" "$progress"
 check "the file system is written back" sync -f "$WW_MNT"
 echo 1 >/sys/devices/system/cpu/cpu1/online 2>/dev/null
 
 # --- what happened ---------------------------------------------------------------
 
-happened "pages were written back" "$(vm nr_written)" 5000
-happened "pages were swapped out" "$(vm pswpout)"
-happened "and in" "$(vm pswpin)"
-happened "pages were reclaimed" "$(vm pgsteal_kswapd pgsteal_direct)"
-happened "a group met its limit" "$(group_event readers max)"
-happened "another one was throttled" "$(group_event soak high)"
-happened "memory was compacted" "$(vm compact_isolated)"
-happened "pages were migrated" "$(vm pgmigrate_success)"
-happened "files had huge pages" "$(vm thp_file_alloc)"
-happened "huge pages were split" "$(vm thp_split_page)"
-happened "their mappings were split" "$(vm thp_split_pmd)"
-happened "huge pages were collapsed" "$(vm thp_collapse_alloc)"
-happened "by khugepaged, too" $(($(cat "$thp/khugepaged/pages_collapsed") - collapsed))
-happened "files were truncated" "$(calls truncate)"
-happened "pages with buffers were" "$(calls truncate_buffers)"
-happened "truncation waited for writeback" "$(traced soak-waits)"
-happened "mapped pages were written" "$(calls mkwrite)"
-happened "direct I/O was done" "$(calls direct)"
-happened "to files that were cached" "$(calls direct_cached)"
-happened "files were read ahead" "$(calls readahead)"
-happened "and dropped" "$(calls dontneed)"
-happened "a CPU was taken down" "$(calls cpu_down)"
-happened "loop devices were set up" "$(calls loop_up)"
-happened "and torn down" "$(grep -c 'torn down' "$run/loops.log")"
-zero "none of it failed" "$(grep -c failed "$run/loops.log")"
-if [ -e /sys/devices/system/node/node1 ]; then
-	happened "pages were moved to another node" $(($(calls move_pages) + $(calls mbind)))
-else
-	skip_test "pages were moved to another node" "there is only one"
-fi
+judge_happenings
+zero "no loop device failed" "$(grep -c failed "$run/loops.log")"
+[ -e /sys/devices/system/node/node1 ] || skip_test "pages were moved to another node" "there is only one"
 
 # --- what was said ---------------------------------------------------------------
 
 while read -r line; do diag "$line"; done <"$WW_DEBUGFS/stats"
-happened "ends of writeback were seen" "$(ww_stat end_writeback)" 5000
 zero "no writeback ended unreferenced" "$(ww_stat unreferenced)"
 zero "no writeback ended that had not begun" "$(ww_stat not_writeback)"
 zero "no writeback started on an unlocked page" "$(ww_stat unlocked_start)"

@@ -8,9 +8,8 @@
 # kernel: fixed
 # memory: 1G
 # timeout: 150
-# expect: VM_WARN_ON_ONCE_FOLIO(folio_was_freed(folio))
 #
-# WW_SECONDS: how long, 60 by default; what has begun by then is finished
+# WW_SECONDS: how long, 60 by default, and until everything has happened; what has begun by then is finished
 # WW_AMPLIFY: a delay, in the words of `amplify`; dev= is added
 # WW_FSTYP, WW_MKFS, WW_MOUNT: see setup_loop()
 # WW_FSX: the program
@@ -34,9 +33,13 @@ turn=4
 # those whose purpose it is that the machine is out of memory.
 without='bind-mount|binderfs|procfs|oom-pipe|stack|bad-altstack'
 
-over() {
-	[ "$SECONDS" -ge "$end" ]
-}
+happenings=(
+	"pages were written back|vm nr_written|1000"
+	"pages were reclaimed|vm pgsteal_kswapd pgsteal_direct"
+	"pages were swapped out|vm pswpout"
+	"ends of writeback were seen|ww_stat end_writeback|1000"
+)
+[ -z "${WW_AMPLIFY:-}" ] || happenings+=("some of them were delayed|ww_stat delays")
 
 # Each pass writes its files whole, and reads them whole.
 run_fio() {
@@ -124,7 +127,8 @@ in_order() {
 progress() {
 	while ! over; do
 		sleep 10
-		diag "$((seconds - end + SECONDS)) s: $(ww_stat end_writeback) ends of writeback," \
+		rearm_assertions
+		diag "$SECONDS s: $(ww_stat end_writeback) ends of writeback," \
 			"$(ww_stat delays) delays, $(grep -c 'BUG: wakewatch: ' "$run/dmesg") reports"
 	done
 }
@@ -162,8 +166,7 @@ diag "$(uname -r), $WW_FSTYP, $WW_MKFS $WW_MOUNT, $seconds s, delay: $(cat "$WW_
 # shell that runs them, and the one that runs fio.
 trap '' ALRM
 SECONDS=0
-end=$seconds
-"$WW_REPRO" stress "$WW_MNT" --seconds "$seconds" --hog "$room_mb" >"$run/stress.log" 2>&1 &
+"$WW_REPRO" stress "$WW_MNT" --until "$run/over" --hog "$room_mb" >"$run/stress.log" 2>&1 &
 stress=$!
 run_fio >"$run/fio.log" 2>&1 &
 fio=$!
@@ -181,6 +184,7 @@ if [ -x "$WW_FSSTRESS" ]; then
 	run_fsstress >"$run/fsstress.log" 2>&1 &
 	fsstress=$!
 fi
+work_until_all_happened "$seconds" "$stress" "$fio" "$fsx" "$stress_ng"
 
 ended stress "$stress"
 ended fio "$fio"
@@ -195,15 +199,8 @@ fi
 wait "$sync" "$progress"
 amplify off
 
-happened "pages were written back" "$(vm nr_written)" 1000
-happened "pages were reclaimed" "$(vm pgsteal_kswapd pgsteal_direct)"
-happened "pages were swapped out" "$(vm pswpout)"
-happened "ends of writeback were seen" "$(ww_stat end_writeback)" 1000
-if [ -n "${WW_AMPLIFY:-}" ]; then
-	happened "some of them were delayed" "$(ww_stat delays)"
-else
-	zero "none of them was delayed" "$(ww_stat delays)"
-fi
+judge_happenings
+[ -n "${WW_AMPLIFY:-}" ] || zero "none of them was delayed" "$(ww_stat delays)"
 
 for mount in "$WW_MNT" "$ng"; do
 	check "unmounted: $mount" umount "$mount"

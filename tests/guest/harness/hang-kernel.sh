@@ -5,7 +5,7 @@
 #
 # kernel: stock
 # memory: 512M
-# timeout: 2
+# timeout: 2 (seconds, of which the lab makes 8)
 
 # shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/../lib.sh"

@@ -85,7 +85,7 @@ fn say(text: &mut String, line: &str) {
 }
 
 /// Minimum, median and maximum of sorted numbers.
-fn spread(sorted: &[f64]) -> Option<(f64, f64, f64)> {
+pub fn spread(sorted: &[f64]) -> Option<(f64, f64, f64)> {
     let n = sorted.len();
     let median = (sorted.get(n / 2)? + sorted.get(n.checked_sub(1)? / 2)?) / 2.0;
     Some((*sorted.first()?, median, *sorted.last()?))

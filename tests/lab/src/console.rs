@@ -3,10 +3,9 @@
 //! What a guest's output says: the kernel's own findings, wakewatch's reports, and how
 //! far the guest came.
 
-use regex::Regex;
+pub use findings::{split_time, Findings, Report, Splat};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 /// Marks in the guest's output; see `guest::write_entry` and tests/guest/run.sh.
@@ -36,45 +35,6 @@ pub struct Line {
 #[derive(Debug, Default)]
 pub struct Console {
     pub lines: Vec<Line>,
-}
-
-/// A finding of the kernel itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Splat {
-    pub at: usize,
-    pub time: f64,
-    /// The line without time stamp.
-    pub text: String,
-    /// Why a page was dumped right before it.
-    pub page_dumped: Option<String>,
-    /// The function of the RIP line after it.
-    pub function: Option<String>,
-}
-
-/// A headline of wakewatch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    pub at: usize,
-    pub time: f64,
-    /// When the finding was made, by the report's own word; it is printed a little later,
-    /// and on a dying kernel by the panic notifier.
-    pub made: Option<f64>,
-    pub verdict: String,
-    /// The rest of the headline, as "wake of PG_locked in folio_end_read".
-    pub rest: String,
-    /// The story in one line, `key=value` words.
-    pub story: String,
-}
-
-/// Takes the time stamp off a line of the kernel log.
-pub fn split_time(line: &str) -> (Option<f64>, &str) {
-    static TIME: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\[ *([0-9]+\.[0-9]+)\](?:\[ *[TC][0-9]+\])? ?").expect("valid")
-    });
-    match TIME.captures(line) {
-        Some(c) => (c[1].parse().ok(), &line[c[0].len()..]),
-        None => (None, line),
-    }
 }
 
 impl Console {
@@ -150,71 +110,18 @@ impl Console {
             .map(|(_, _, text)| text.to_string())
     }
 
+    /// What was found, by the kernel and by wakewatch.
+    pub fn findings(&self, range: Range<usize>) -> Findings {
+        Findings::read(self.kernel(range))
+    }
+
     /// Findings of the kernel, not of wakewatch, in order.
     pub fn splats(&self, range: Range<usize>) -> Vec<Splat> {
-        static SPLAT: LazyLock<Regex> = LazyLock::new(|| {
-            Regex::new(concat!(
-                r"^(?:kernel BUG at |BUG: |WARNING: |Oops: |general protection fault",
-                r"|watchdog: BUG: |INFO: task .* blocked for more than |INFO: rcu.* detected ",
-                r"|rcu: INFO: rcu.* detected |Kernel panic - not syncing",
-                r"|EXT4-fs error |Buffer I/O error |I/O error, dev )"
-            ))
-            .expect("valid")
-        });
-        static RIP: LazyLock<Regex> =
-            LazyLock::new(|| Regex::new(r"^RIP: [0-9a-f]+:([A-Za-z0-9_.]+)\+0x").expect("valid"));
-        let mut splats: Vec<Splat> = Vec::new();
-        let mut dumped = None;
-        for (at, time, text) in self.kernel(range) {
-            if let Some(why) = text.strip_prefix("page dumped because: ") {
-                dumped = Some(why.to_string());
-            } else if SPLAT.is_match(text) && !text.starts_with("BUG: wakewatch: ") {
-                splats.push(Splat {
-                    at,
-                    time,
-                    text: text.to_string(),
-                    page_dumped: dumped.take(),
-                    function: None,
-                });
-            } else if let (Some(rip), Some(splat)) = (RIP.captures(text), splats.last_mut()) {
-                splat.function.get_or_insert_with(|| rip[1].to_string());
-            }
-        }
-        // An oops repeats the BUG's RIP; the BUG itself has none between.
-        for i in 1..splats.len() {
-            if splats[i - 1].function.is_none() && splats[i].text.starts_with("Oops: ") {
-                splats[i - 1].function = splats[i].function.clone();
-            }
-        }
-        splats
+        self.findings(range).splats
     }
 
     pub fn reports(&self, range: Range<usize>) -> Vec<Report> {
-        static MADE: LazyLock<Regex> =
-            LazyLock::new(|| Regex::new(r"^report [0-9]+ at ([0-9]+\.[0-9]+) ").expect("valid"));
-        let mut reports: Vec<Report> = Vec::new();
-        for (at, time, text) in self.kernel(range) {
-            if let Some((verdict, rest)) = text
-                .strip_prefix("BUG: wakewatch: ")
-                .and_then(|rest| rest.split_once(' '))
-            {
-                reports.push(Report {
-                    at,
-                    time,
-                    made: None,
-                    verdict: verdict.to_string(),
-                    rest: rest.to_string(),
-                    story: String::new(),
-                });
-            } else if let (Some(story), Some(report)) =
-                (text.strip_prefix("wakewatch: story "), reports.last_mut())
-            {
-                report.story = story.to_string();
-            } else if let (Some(made), Some(report)) = (MADE.captures(text), reports.last_mut()) {
-                report.made = report.made.or(made[1].parse().ok());
-            }
-        }
-        reports
+        self.findings(range).reports
     }
 
     /// wakewatch's reports as they stand on the console: from each headline up to a line
@@ -272,43 +179,6 @@ impl Console {
 
     pub fn tail(&self, n: usize) -> &[Line] {
         &self.lines[self.lines.len().saturating_sub(n)..]
-    }
-}
-
-impl Report {
-    pub fn when(&self) -> f64 {
-        self.made.unwrap_or(self.time)
-    }
-}
-
-impl Splat {
-    /// For a table: the assertion that dumped a page, or else the line.
-    pub fn brief(&self) -> String {
-        match &self.page_dumped {
-            Some(why) => why.clone(),
-            None => self.text.trim_end_matches('!').to_string(),
-        }
-    }
-
-    /// "kernel BUG at fs/ext4/inode.c:2514 in mpage_prepare_extent_to_map()".
-    pub fn summary(&self) -> String {
-        let mut out = self.text.trim_end_matches('!').to_string();
-        if self.is_bug_at("") {
-            if let Some(function) = &self.function {
-                out.push_str(&format!(" in {function}()"));
-            }
-        }
-        if let Some(why) = &self.page_dumped {
-            out.push_str(&format!(", {why}"));
-        }
-        out
-    }
-
-    /// Whether it is a `BUG()` in a file whose name begins so.
-    pub fn is_bug_at(&self, file: &str) -> bool {
-        self.text
-            .strip_prefix("kernel BUG at ")
-            .is_some_and(|rest| rest.trim_start_matches("./").starts_with(file))
     }
 }
 

@@ -2,14 +2,16 @@
 
 //! Where things are: the environment that scripts/lab.sh sets, and a guest script's needs.
 
+use crate::live::Tally;
 use anyhow::{bail, Context, Result};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Lab {
     pub root: PathBuf,
     pub cache: PathBuf,
@@ -17,6 +19,7 @@ pub struct Lab {
     /// Of qemu-system-x86_64, as (major, minor) and whole.
     pub qemu: (u32, u32),
     pub qemu_version: String,
+    tally: Mutex<Tally>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +56,13 @@ impl Lab {
             vng: required("WW_VNG")?,
             qemu,
             qemu_version,
+            tally: Mutex::default(),
         })
+    }
+
+    /// What came by itself in this run.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(|err| err.into_inner())
     }
 
     pub fn kernel(&self, key: &str) -> Result<Kernel> {
@@ -91,7 +100,7 @@ impl Lab {
     /// A new folder for this run, and `results` in the clone pointing at it.
     pub fn run_dir(&self, verb: &str) -> Result<PathBuf> {
         let runs = self.cache.join("runs");
-        let stamp = format!("{}-{verb}", stamp(SystemTime::now()));
+        let stamp = format!("{}-{verb}", now());
         // Two runs in one second are two runs.
         let mut dir = runs.join(&stamp);
         let mut n = 1;
@@ -132,6 +141,11 @@ fn parse_qemu_version(text: &str) -> Option<((u32, u32), String)> {
     Some(((numbers.next()??, numbers.next()??), version.to_string()))
 }
 
+/// As the names of runs begin.
+pub fn now() -> String {
+    stamp(SystemTime::now())
+}
+
 /// UTC as 20201119-184500.
 fn stamp(now: SystemTime) -> String {
     let secs = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -165,6 +179,8 @@ pub struct Needs {
     pub append: Vec<String>,
     /// Parts of kernel findings that the script provokes, and checks for itself.
     pub expect: Vec<String>,
+    /// The live read race is lost on purpose: its findings are the script's.
+    pub provokes_reads: bool,
 }
 
 impl Needs {
@@ -198,6 +214,8 @@ impl Needs {
                 "append" => needs
                     .append
                     .extend(value.split_whitespace().map(str::to_string)),
+                "provokes" if value == "the live read race" => needs.provokes_reads = true,
+                "provokes" => bail!("provokes: {value}: there is `the live read race`"),
                 "expect" => needs.expect.push(value.to_string()),
                 _ => {}
             }
@@ -227,6 +245,7 @@ impl Needs {
                 }
             }
             sum.expect.extend(needs.expect.iter().cloned());
+            sum.provokes_reads |= needs.provokes_reads;
         }
         sum
     }
@@ -284,6 +303,12 @@ mod tests {
         assert_eq!(needs.expect, ["WARN: (x)"]);
         assert!(Needs::parse("# memory: lots\n").is_err());
         assert!(Needs::parse("# timeout: soon\n").is_err());
+        assert!(
+            Needs::parse("# provokes: the live read race\n")
+                .unwrap()
+                .provokes_reads
+        );
+        assert!(Needs::parse("# provokes: anything\n").is_err());
         let small = Needs::parse("# memory: 512M\n").unwrap();
         let both = Needs::join(&[small, needs]);
         assert_eq!(both.memory.as_deref(), Some("2G"));

@@ -12,7 +12,8 @@ use crate::debugfs;
 use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
 use crate::ktap::{self, Counts, Test};
 use crate::kvm::Accel;
-use crate::outcome::{classify, qemu_fault, settle, Limit, Outcome};
+use crate::live::{self, Live};
+use crate::outcome::{classify, repeat, settle, Limit, Outcome};
 use anyhow::{Context, Result};
 use nix::sys::signal::{killpg, Signal};
 use nix::time::{clock_getcpuclockid, clock_gettime, ClockId};
@@ -53,6 +54,10 @@ pub struct Boot {
     pub live: bool,
     /// Kernel findings that are no failure.
     pub expect: Vec<String>,
+    /// It loses the live read race on purpose.
+    pub provokes_reads: bool,
+    /// Boot it again, once, if QEMU has ended by itself.
+    pub repeat: bool,
     pub env: Vec<(String, String)>,
     /// The script and its arguments.
     pub argv: Vec<String>,
@@ -89,7 +94,7 @@ impl Boot {
             name: name.to_string(),
             kernel: lab.kernel(key)?,
             memory: needs.memory.clone().unwrap_or("2G".to_string()),
-            timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT) * slow,
+            timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT) * slow * PATIENCE,
             stall: None,
             metered: false,
             first_line: FIRST_LINE,
@@ -98,18 +103,26 @@ impl Boot {
             machine: Vec::new(),
             live: false,
             expect: needs.expect.clone(),
+            provokes_reads: needs.provokes_reads,
+            repeat: true,
             env,
             argv,
         })
     }
 }
 
-/// Seconds until the first line of a kernel; it takes one or two.
-pub const FIRST_LINE: u64 = 20;
+/// Seconds until the first line of a kernel; it takes one or two, where the host has nothing else to do.
+pub const FIRST_LINE: u64 = 120;
 /// Seconds from there to the script's start; it takes five under TCG.
-pub const BOOT: u64 = 90;
+pub const BOOT: u64 = 300;
 /// Seconds for a guest that has ended its script, or has panicked, to go away.
-const GONE: u64 = 15;
+const GONE: u64 = 120;
+/// What a script says it needs is on a host with nothing else to do. Others have more.
+pub const PATIENCE: u64 = 4;
+/// So have the kernel's own watchdogs: a virtual CPU may have to wait for one of the host's. In the
+/// order of their names: RCU, soft lockups (twice that), hung tasks; seconds.
+const WATCHDOGS: &str =
+    "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300";
 
 /// What became of it.
 #[derive(Debug)]
@@ -141,6 +154,8 @@ pub struct Record {
     pub qemu: String,
     pub memory: String,
     pub append: Vec<String>,
+    /// Losses of the live read race that came by themselves.
+    pub live: Vec<Live>,
     /// Why earlier tries of this boot were thrown away.
     pub retries: Vec<String>,
     pub seconds: f64,
@@ -224,6 +239,7 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
     }
     // Half a second of looking for a keyboard and a mouse that are not there.
     cmd.args(["--append", "i8042.noaux i8042.nokbd"]);
+    cmd.args(["--append", WATCHDOGS]);
     cmd
 }
 
@@ -241,16 +257,18 @@ fn is_hidden(path: &Path) -> bool {
     .any(|hidden| path.starts_with(hidden))
 }
 
-/// Boots it, once more on a known fault of emulation, and writes everything down.
+/// Boots it, once more if QEMU is at fault, and writes everything down.
 pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest> {
     let mut retries = Vec::new();
     loop {
         let dir = run_dir.join(&boot.name);
         let begun = Instant::now();
         let (console, limit) = run_once(lab, accel, &dir, boot)?;
-        let fault = (accel == Accel::Tcg).then(|| qemu_fault(&console, lab.qemu));
-        if let (true, Some(fault)) = (retries.is_empty(), fault.flatten()) {
+        let again = boot.repeat && retries.is_empty() && !interrupted();
+        let fault = again.then(|| repeat(&console, limit, accel, lab.qemu));
+        if let Some(fault) = fault.flatten() {
             let why = format!("QEMU {} {fault}", lab.qemu_version);
+            lab.tally().repeated(&boot.name, &why);
             retries.push(why);
             fs::rename(&dir, run_dir.join(format!("{}.thrown-away", boot.name)))?;
             continue;
@@ -278,10 +296,12 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
             qemu: lab.qemu_version.clone(),
             memory: boot.memory.clone(),
             append: boot.append.clone(),
+            live: Vec::new(),
             retries,
             seconds: (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0,
             files: BTreeMap::new(),
         };
+        result.live = live::collect(lab, boot, &console, &result, &dir)?;
         write_files(&dir, &boot.kernel, &console, &mut result)?;
         return Ok(Guest {
             dir,

@@ -96,6 +96,9 @@ fn try_kvm(lab: &Lab, run_dir: &Path) -> Result<(Accel, String)> {
         machine: Vec::new(),
         live: false,
         expect: Vec::new(),
+        provokes_reads: false,
+        // One that does not boot is the answer.
+        repeat: false,
         env: Vec::new(),
         argv: vec!["-c".to_string(), "true".to_string()],
     };

@@ -20,6 +20,7 @@ mod guest;
 mod junit;
 mod ktap;
 mod kvm;
+mod live;
 mod matrix;
 mod mutants;
 mod outcome;
@@ -111,6 +112,12 @@ enum Verb {
     Xfstests(xfstests::Args),
     /// Compare two runs of it
     XfstestsCompare { a: PathBuf, b: PathBuf },
+    /// Losses of the live read race that came by themselves, of all runs in this cache
+    Findings {
+        /// Print that many of their stories, the newest first
+        #[arg(long, default_value_t = 1)]
+        stories: usize,
+    },
     /// Show that reproduction is certain
     Certainty {
         /// Boots of each scenario
@@ -174,24 +181,38 @@ fn run() -> Result<bool> {
             std::process::exit(INTERRUPTED.into());
         }
     })?;
-    match args.verb {
-        Verb::Boot(args) => boot(&lab, args),
-        Verb::Repro => repro::verb(&lab),
-        Verb::Test { only } => suites::verb(&lab, only.as_deref()),
-        Verb::Shell { kernel, memory } => shell::verb(&lab, &kernel, &memory),
-        Verb::Bench { pairs, only } => bench::verb(&lab, pairs, only.as_deref()),
-        Verb::Soak { minutes, memory } => soak::verb(&lab, minutes, memory),
-        Verb::Stress(args) => stress::verb(&lab, &args),
-        Verb::Lifecycle { cycles } => soak::lifecycle(&lab, cycles),
+    // The suites have a last line of their own.
+    let summary = !matches!(args.verb, Verb::Test { .. } | Verb::Findings { .. });
+    let done = verb(&lab, args.verb);
+    if summary {
+        lab.tally()
+            .lines()
+            .iter()
+            .for_each(|line| println!("{line}"));
+    }
+    done
+}
+
+fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
+    match verb {
+        Verb::Boot(args) => boot(lab, args),
+        Verb::Repro => repro::verb(lab),
+        Verb::Test { only } => suites::verb(lab, only.as_deref()),
+        Verb::Shell { kernel, memory } => shell::verb(lab, &kernel, &memory),
+        Verb::Bench { pairs, only } => bench::verb(lab, pairs, only.as_deref()),
+        Verb::Soak { minutes, memory } => soak::verb(lab, minutes, memory),
+        Verb::Stress(args) => stress::verb(lab, &args),
+        Verb::Lifecycle { cycles } => soak::lifecycle(lab, cycles),
         Verb::Matrix {
             keys,
             failed,
             fresh,
             part,
-        } => matrix::verb(&lab, &keys, &failed, fresh, part),
-        Verb::Xfstests(args) => xfstests::verb(&lab, &args),
-        Verb::XfstestsCompare { a, b } => xfstests::compare_verb(&lab, &a, &b),
-        Verb::Certainty { boots } => certainty::verb(&lab, boots),
+        } => matrix::verb(lab, &keys, &failed, fresh, part),
+        Verb::Xfstests(args) => xfstests::verb(lab, &args),
+        Verb::XfstestsCompare { a, b } => xfstests::compare_verb(lab, &a, &b),
+        Verb::Findings { stories } => live::verb(lab, stories),
+        Verb::Certainty { boots } => certainty::verb(lab, boots),
     }
 }
 

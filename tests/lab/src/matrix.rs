@@ -20,6 +20,7 @@ use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
 use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
+use crate::live::without_live;
 use crate::outcome::Outcome;
 use crate::suites::Run;
 use crate::table::table;
@@ -523,8 +524,9 @@ fn measure(lab: &Lab, key: &str, run: &mut dyn FnMut(&Boot) -> Result<Guest>) ->
 fn cell(guest: &Guest, race: &str) -> Option<Cell> {
     let console = &guest.console;
     let section = console.section(race)?;
-    let splats = console.splats(section.clone());
-    let splat = chief_splat(&splats);
+    let all = console.findings(section);
+    let left = all.clone().others();
+    let splat = chief_splat(&left.splats);
     let test = guest.tests.iter().find(|test| test.name == race);
     let (mark, evidence) = match (test, splat) {
         // What the kernel itself says outweighs all else.
@@ -539,10 +541,11 @@ fn cell(guest: &Guest, race: &str) -> Option<Cell> {
         ),
     };
     // Counters where the guest lived to save them: reports are rate-limited.
-    let reports = crate::console::count_verdicts(&console.reports(section));
+    let reports = crate::console::count_verdicts(&left.reports);
     let counted = guest.result.stats.get(race);
     let counted =
         counted.map(|stats| debugfs::findings(|name| stats.get(name).copied().unwrap_or(0)));
+    let counted = counted.map(|counted| without_live(counted, &all));
     Some(Cell {
         mark,
         evidence,

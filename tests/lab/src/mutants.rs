@@ -155,7 +155,7 @@ fn boot(
 /// The host's own look, at what came over the serial line.
 fn on_console(guest: &Guest, headline: &str) -> Test {
     let title = format!("on the console: {headline}");
-    let reports = guest.console.reports(guest.console.all());
+    let reports = guest.console.findings(guest.console.all()).others().reports;
     let said = |report: &crate::console::Report| {
         let (event, _) = report.rest.split_once(" in ").unwrap_or((&report.rest, ""));
         format!("{} {event}", report.verdict)

@@ -2,11 +2,13 @@
 
 //! The bug, its witness and its absence: what must be seen, in one table, and whether it was.
 
-use crate::console::{chief_splat, Report, Splat};
+use crate::console::{chief_splat, Findings, Report, Splat};
+use crate::debugfs;
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
 use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
+use crate::live::without_live;
 use crate::outcome::Outcome;
 use anyhow::Result;
 use comfy_table::Table;
@@ -234,20 +236,19 @@ pub struct Judged {
     /// Guest time of the kernel's line.
     pub bug_at: Option<f64>,
     pub retries: Vec<String>,
+    /// Findings of the live read race that came by themselves.
+    pub live: usize,
     pub log: PathBuf,
     #[serde(skip)]
     pub last_lines: Vec<String>,
 }
 
-/// The counters of `stats` that are verdicts.
-const VERDICTS: &[&str] = &[
-    "zero_ref",
-    "tail",
-    "unreferenced",
-    "not_writeback",
-    "reused",
-    "unlocked_start",
-];
+impl Heard {
+    /// Then the live read race is what it is there for.
+    fn is_about_reads(self) -> bool {
+        matches!(self, Self::Verdict { about, .. } if about == "PG_locked")
+    }
+}
 
 impl Plan {
     pub fn boot(&self, lab: &Lab) -> Result<Boot> {
@@ -279,9 +280,14 @@ fn judge(plan: &Plan, row: &Row, guest: &Guest) -> Judged {
     };
     let ran = section.is_some();
     let section = section.unwrap_or(0..0);
-    let splats = console.splats(section.clone());
-    let reports = console.reports(section);
-    let splat = chief_splat(&splats);
+    let all = console.findings(section);
+    // What this kernel may say by itself is no word about the scenario, unless it is about that.
+    let found = match row.wakewatch.is_about_reads() {
+        true => all.clone(),
+        false => all.clone().others(),
+    };
+    let Findings { reports, splats } = &found;
+    let splat = chief_splat(splats);
     let stats = guest.result.stats.get(row.script);
 
     let mut wrong = Vec::new();
@@ -294,9 +300,9 @@ fn judge(plan: &Plan, row: &Row, guest: &Guest) -> Judged {
         if let Some(why) = kernel_wrong(row.kernel, splat, guest.result.outcome) {
             wrong.push(why);
         }
-        wrong.extend(wakewatch_wrong(row.wakewatch, &reports, splat));
+        wrong.extend(wakewatch_wrong(row.wakewatch, reports, splat));
         if let Said::Nothing = row.kernel {
-            wrong.extend(survivor_wrong(plan, row, guest));
+            wrong.extend(survivor_wrong(plan, row, guest, &all));
         }
     }
     let kernel_said = match splat {
@@ -308,7 +314,8 @@ fn judge(plan: &Plan, row: &Row, guest: &Guest) -> Judged {
         kernel: plan.kernel.to_string(),
         scenario: row.scenario.to_string(),
         kernel_said,
-        wakewatch_said: heard_text(plan.detect, row.wakewatch, &reports, splat, stats),
+        wakewatch_said: heard_text(plan.detect, row.wakewatch, reports, splat, stats),
+        live: all.reports.len() - reports.len() + all.splats.len() - splats.len(),
         wrong,
         bug_at: splat.map(|s| s.time),
         retries: guest.result.retries.clone(),
@@ -398,7 +405,7 @@ fn wakewatch_wrong(want: Heard, reports: &[Report], splat: Option<&Splat>) -> Ve
 
 /// A guest that stays alive must have done its work, and its counters must agree with the
 /// console, where reports are rate-limited.
-fn survivor_wrong(plan: &Plan, row: &Row, guest: &Guest) -> Vec<String> {
+fn survivor_wrong(plan: &Plan, row: &Row, guest: &Guest, all: &Findings) -> Vec<String> {
     let mut wrong = Vec::new();
     let test = if plan.rows.len() > 1 {
         guest
@@ -431,15 +438,16 @@ fn survivor_wrong(plan: &Plan, row: &Row, guest: &Guest) -> Vec<String> {
         } => beside
             .iter()
             .chain([&verdict])
-            .map(|verdict| verdict.replace('-', "_"))
+            .map(|verdict| verdict.to_string())
             .collect(),
     };
-    for name in VERDICTS
-        .iter()
-        .filter(|name| !allowed.iter().any(|a| a == *name))
-    {
-        if let Some(n) = stats.get(*name).filter(|n| **n > 0) {
-            wrong.push(format!("wakewatch counted {n} of {name}"));
+    let mut counted = debugfs::findings(|name| stats.get(name).copied().unwrap_or(0));
+    if !row.wakewatch.is_about_reads() {
+        counted = without_live(counted, all);
+    }
+    for (verdict, n) in counted {
+        if !allowed.contains(&verdict) {
+            wrong.push(format!("wakewatch counted {n} of {verdict}"));
         }
     }
     wrong
@@ -595,6 +603,9 @@ fn table(rows: &[Judged]) -> Table {
         if !row.retries.is_empty() {
             ok.push_str(" (booted twice)");
         }
+        if row.live > 0 {
+            ok.push_str(&format!(" (and {} of the live read race)", row.live));
+        }
         table.add_row([
             &row.kernel,
             &row.scenario,
@@ -614,10 +625,9 @@ mod tests {
         Report {
             at,
             time: at as f64,
-            made: None,
             verdict: verdict.to_string(),
             rest: rest.to_string(),
-            story: String::new(),
+            ..Report::default()
         }
     }
 
@@ -628,6 +638,7 @@ mod tests {
             text: text.to_string(),
             page_dumped: dumped.map(str::to_string),
             function: Some(function.to_string()),
+            ..Splat::default()
         }
     }
 

@@ -12,7 +12,7 @@ mod suite;
 pub use compare::verb as compare_verb;
 pub use suite::suite;
 
-use crate::console::{Console, Stream};
+use crate::console::{Console, Findings, Stream};
 use crate::debugfs::{self, by_verdict, callers_table, length, Caller, Snapshot};
 use crate::env::Lab;
 use crate::form::Form;
@@ -20,6 +20,7 @@ use crate::guest::{self, Boot, Guest};
 use crate::junit;
 use crate::ktap::{Counts, Status, Test};
 use crate::kvm::{self, Accel};
+use crate::live::without_live;
 use crate::outcome::Outcome;
 use anyhow::{bail, Context, Result};
 use comfy_table::Table;
@@ -254,14 +255,24 @@ fn row(dir: &Path, test: &str, limit: u64, guest: &str, console: &Console) -> Op
         (Mark::Died, guest.to_string())
     };
     let before = Snapshot::read(&dir.join("before"));
+    let all = console.findings(section(console, test));
+    let left = all.clone().others();
     let wakewatch = match (before, Snapshot::read(&dir.join("after"))) {
-        (Some(before), Some(after)) => Some(verdict(&before, &after)),
+        (Some(before), Some(after)) => {
+            let mut verdict = verdict(&before, &after);
+            verdict.findings = without_live(verdict.findings, &all);
+            Some(verdict)
+        }
         // All that there is of a guest that died is on its console.
         (Some(_), None) => Some(Verdict {
-            findings: crate::console::count_verdicts(&console.reports(since(console, test))),
+            findings: crate::console::count_verdicts(&left.reports),
             ..Verdict::default()
         }),
         _ => None,
+    };
+    let (mark, why) = match only_live(mark, &why, &all, &left) {
+        Some(why) => (Mark::Pass, why),
+        None => (mark, why),
     };
     let (mark, why) = both(mark, why, wakewatch.as_ref());
     Some(Row {
@@ -323,14 +334,28 @@ fn both(mark: Mark, why: String, wakewatch: Option<&Verdict>) -> (Mark, String) 
     }
 }
 
-/// The lines of a console from the beginning of a test.
-fn since(console: &Console, test: &str) -> std::ops::Range<usize> {
-    let mark = format!("ww-lab: test {test}");
-    let at = console
-        .lines
+/// check fails a test for whatever it sees in the log. Nothing but the live read race there is no failure.
+fn only_live(mark: Mark, why: &str, all: &Findings, left: &Findings) -> Option<String> {
+    let live = (all.reports.len() + all.splats.len()) - (left.reports.len() + left.splats.len());
+    let clean = left.reports.is_empty() && left.splats.is_empty();
+    (mark == Mark::Fail && why.contains("dmesg") && clean && live > 0).then(|| {
+        format!("{live} of the live read race in the log, which check takes for a failure")
+    })
+}
+
+/// The lines of a console from the beginning of a test to that of the next.
+fn section(console: &Console, test: &str) -> std::ops::Range<usize> {
+    const MARK: &str = "ww-lab: test ";
+    let mark = format!("{MARK}{test}");
+    let mut lines = console.lines.iter();
+    let end = console.lines.len();
+    let Some(at) = lines.rposition(|line| line.text.trim_end().ends_with(&mark)) else {
+        return end..end;
+    };
+    let next = console.lines[at + 1..]
         .iter()
-        .rposition(|line| line.text.trim_end().ends_with(&mark));
-    at.unwrap_or(console.lines.len())..console.lines.len()
+        .position(|line| line.text.contains(MARK));
+    at..next.map_or(end, |n| at + 1 + n)
 }
 
 /// From the script's line before a test to the one after it.

@@ -9,6 +9,7 @@
 //! call. Therefore there are two processes: the driver, and the one that started it, prints
 //! what it says, and says how it ended.
 
+mod log;
 mod page;
 mod scenario;
 mod setup;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use scenario::crew::Clock;
 use setup::NotSetUp;
 use wakewatch::Wakewatch;
 
@@ -80,8 +82,28 @@ struct Limits {
     #[arg(long)]
     rounds: Option<u32>,
     /// Seconds at most; a round that has begun is finished
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 120)]
     seconds: u64,
+}
+
+/// How long threads go on.
+#[derive(Args)]
+struct Time {
+    /// Seconds; the default depends on the scenario
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Until this file is there, however long it takes
+    #[arg(long, value_name = "FILE", conflicts_with = "seconds")]
+    until: Option<PathBuf>,
+}
+
+impl Time {
+    fn or(&self, default: u64) -> Clock {
+        match &self.until {
+            Some(file) => Clock::until(file.clone()),
+            None => Clock::after(Duration::from_secs(self.seconds.unwrap_or(default))),
+        }
+    }
 }
 
 impl Limits {
@@ -231,9 +253,8 @@ enum Scenario {
     Stress {
         /// Directory on any file system
         dir: PathBuf,
-        /// How long
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
+        #[command(flatten)]
+        time: Time,
         /// Megabytes of anonymous memory that are touched over and over
         #[arg(long, default_value_t = 0)]
         hog: usize,
@@ -245,9 +266,8 @@ enum Scenario {
         dir: PathBuf,
         /// Directory on a tmpfs mounted with huge=always
         shm: PathBuf,
-        /// How long
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
+        #[command(flatten)]
+        time: Time,
     },
     /// Load a module while one of the allocations on the way fails
     Load {
@@ -264,15 +284,21 @@ enum Scenario {
     Reclaim {
         /// Directory on ext4
         dir: PathBuf,
-        /// How long
-        #[arg(long, default_value_t = 10)]
-        seconds: u64,
+        #[command(flatten)]
+        time: Time,
         /// Threads that read
         #[arg(long, default_value_t = 64)]
         readers: usize,
         /// Megabytes of the file that is read
         #[arg(long, default_value_t = 64)]
         size: u64,
+    },
+    /// No scenario: reads a kernel log, and says what was found; a line each: `live` for what a kernel with
+    /// the live read race says by itself, or `other`; `wakewatch` or `kernel`; and the headline
+    Findings {
+        /// Print the log instead, without what belongs to those that are `live`
+        #[arg(long)]
+        rest: bool,
     },
 }
 
@@ -334,10 +360,8 @@ fn drive(cli: &Cli) -> Result<()> {
             enough,
             reuse,
         } => scenario::write_race::run(&ww()?, dir, limits, *us, *enough, *reuse),
-        Stress { dir, seconds, hog } => {
-            scenario::stress::run(dir, Duration::from_secs(*seconds), *hog)
-        }
-        Soak { dir, shm, seconds } => scenario::soak::run(dir, shm, Duration::from_secs(*seconds)),
+        Stress { dir, time, hog } => scenario::stress::run(dir, &time.or(60), *hog),
+        Soak { dir, shm, time } => scenario::soak::run(dir, shm, &time.or(60)),
         Load {
             module,
             parameters,
@@ -345,10 +369,11 @@ fn drive(cli: &Cli) -> Result<()> {
         } => scenario::load::run(module, parameters, *fail),
         Reclaim {
             dir,
-            seconds,
+            time,
             readers,
             size,
-        } => scenario::reclaim::run(dir, Duration::from_secs(*seconds), *readers, *size),
+        } => scenario::reclaim::run(dir, &time.or(10), *readers, *size),
+        Findings { .. } => unreachable!("has no driver"),
     }
 }
 
@@ -463,6 +488,15 @@ impl Scenario {
 fn main() -> ExitCode {
     let cli = Cli::parse();
 
+    if let Scenario::Findings { rest } = cli.scenario {
+        return match log::judge(rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("ww-repro: {e:#}");
+                ExitCode::from(EXIT_ERROR)
+            }
+        };
+    }
     if env::var_os(DRIVER_ENV).is_some() {
         return driver(&cli);
     }

@@ -4,10 +4,11 @@
 //! was written what is read back?
 
 use super::{programs, Lane, Mark, Row};
-use crate::console::chief_splat;
+use crate::console::{chief_splat, count_verdicts};
 use crate::debugfs::{self, Snapshot};
 use crate::guest::Guest;
 use crate::ktap::Status;
+use crate::live::without_live;
 use crate::outcome::Outcome;
 use crate::stress;
 use crate::table::table;
@@ -67,9 +68,10 @@ pub fn measure(lane: &Lane, key: &str) -> Result<Stress> {
 
 fn of_guest(guest: &Guest) -> Stress {
     let console = &guest.console;
-    let splats = console.splats(console.all());
+    let all = console.findings(console.all());
+    let left = all.clone().others();
     // An assertion that fired is no loss.
-    let splat = chief_splat(&splats).filter(|splat| !splat.text.starts_with("WARNING: "));
+    let splat = chief_splat(&left.splats).filter(|splat| !splat.text.starts_with("WARNING: "));
     let failed = |words: &[&str]| {
         guest.tests.iter().find(|test| {
             test.status == Status::Fail && words.iter().any(|word| test.name.contains(word))
@@ -98,9 +100,9 @@ fn of_guest(guest: &Guest) -> Stress {
         end_writeback: stat("end_writeback"),
         delays: stat("delays"),
         verdicts: if stats.is_empty() {
-            guest.result.verdicts.clone()
+            count_verdicts(&left.reports)
         } else {
-            debugfs::findings(stat)
+            without_live(debugfs::findings(stat), &all)
         },
         windows: windows(snapshot.unwrap_or_default()),
         log: guest.dir.join("console.log"),

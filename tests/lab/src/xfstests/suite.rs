@@ -91,7 +91,7 @@ pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
 /// What the tests of tests/xfstests/stand-in must be called, and a part of the reason.
 const ENDS: &[(&str, Mark, &str)] = &[
     ("generic/001", Mark::Pass, ""),
-    ("generic/002", Mark::Hung, "did not end within 5 s"),
+    ("generic/002", Mark::Hung, "did not end within 15 s"),
     ("generic/003", Mark::Died, "sysrq triggered crash"),
     (
         "generic/004",
@@ -126,7 +126,7 @@ fn stand_in(run: &mut Run) -> Result<Test> {
     ] {
         words.extend([option.into(), path.into()]);
     }
-    let rest = "--limit 5 --minutes 5 --memory 3G --asked stand-in";
+    let rest = "--limit 15 --minutes 20 --memory 3G --asked stand-in";
     words.extend(rest.split(' ').map(OsString::from));
     words.extend(ENDS.iter().map(|(name, ..)| OsString::from(name)));
     let args = Words::try_parse_from(words)?.args;

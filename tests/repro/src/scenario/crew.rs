@@ -4,6 +4,7 @@
 //! each other are part of it; any other one is the scenario's.
 
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,53 @@ use anyhow::{anyhow, Context, Result};
 
 use super::Random;
 
+/// When it is over.
+pub struct Clock {
+    begin: Instant,
+    end: End,
+}
+
+enum End {
+    After(Duration),
+    /// As soon as this file is there.
+    File(PathBuf),
+}
+
+impl Clock {
+    /// It starts now.
+    pub fn after(time: Duration) -> Self {
+        Self {
+            begin: Instant::now(),
+            end: End::After(time),
+        }
+    }
+
+    /// Somebody else says when.
+    pub fn until(file: PathBuf) -> Self {
+        Self {
+            begin: Instant::now(),
+            end: End::File(file),
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        match &self.end {
+            End::After(time) => self.elapsed() >= *time,
+            End::File(file) => file.exists(),
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.begin.elapsed()
+    }
+}
+
 /// One thread's view of the scenario.
 pub struct Worker<'a, S> {
     pub shared: &'a S,
     pub random: Random,
     ops: u64,
-    end: Instant,
+    clock: &'a Clock,
 }
 
 /// What a thread does, until [`Worker::goes_on`] says no.
@@ -25,7 +67,7 @@ pub type Work<S> = fn(&mut Worker<S>) -> Result<()>;
 impl<S> Worker<'_, S> {
     pub fn goes_on(&mut self) -> bool {
         self.ops += 1;
-        Instant::now() < self.end
+        !self.clock.is_over()
     }
 
     /// Up to so many milliseconds.
@@ -49,9 +91,8 @@ pub fn forgive(result: io::Result<()>) -> Result<()> {
     }
 }
 
-/// Runs them all for `time`, and prints how often each has done something.
-pub fn run<S: Sync>(shared: &S, time: Duration, work: &[(&str, Work<S>)]) -> Result<()> {
-    let end = Instant::now() + time;
+/// Runs them all until `clock` is over, and prints how often each has done something.
+pub fn run<S: Sync>(shared: &S, clock: &Clock, work: &[(&str, Work<S>)]) -> Result<()> {
     thread::scope(|scope| {
         let threads: Vec<_> = work
             .iter()
@@ -61,7 +102,7 @@ pub fn run<S: Sync>(shared: &S, time: Duration, work: &[(&str, Work<S>)]) -> Res
                     shared,
                     random: Random::new(n as u64 + 1),
                     ops: 0,
-                    end,
+                    clock,
                 };
                 let thread = scope.spawn(move || work(&mut worker).map(|()| worker.ops));
                 (name, thread)

@@ -3,7 +3,7 @@
 //! One file a scenario.
 
 pub mod bystander;
-mod crew;
+pub mod crew;
 mod line;
 pub mod load;
 pub mod order0;
@@ -25,7 +25,7 @@ fn ms(d: Duration) -> String {
 }
 
 /// A small generator (xorshift64*): the same work for the same seed.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Self {

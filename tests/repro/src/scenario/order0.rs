@@ -15,11 +15,11 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
-use super::ms;
+use super::{line, ms};
 use crate::page::Pages;
 use crate::setup::Fs;
 use crate::sys::{self, PAGE};
@@ -61,8 +61,7 @@ impl Driver {
 
         let start = Instant::now();
         sys::start_writeback(&self.first, 0, PAGE as u64)?;
-        self.pages
-            .spin_until_written(pfn, Duration::from_secs(10))?;
+        self.pages.spin_until_written(pfn, line::LIMIT)?;
         let clear = start.elapsed();
 
         // The window is open. From here to fdatasync() nothing may need the held CPU, and

@@ -9,26 +9,26 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Result};
 
+use super::crew::Clock;
 use super::Random;
 use crate::setup::Fs;
 use crate::sys::{self, PAGE};
 
-fn read_until(file: &File, pages: u64, seed: u64, end: Instant) -> Result<u64> {
+fn read_until(file: &File, pages: u64, seed: u64, clock: &Clock) -> Result<u64> {
     let mut random = Random::new(seed);
     let mut buf = [0; PAGE];
     let mut reads = 0;
-    while Instant::now() < end {
+    while !clock.is_over() {
         file.read_exact_at(&mut buf, random.below(pages) * PAGE as u64)?;
         reads += 1;
     }
     Ok(reads)
 }
 
-pub fn run(dir: &Path, time: Duration, readers: usize, size: u64) -> Result<()> {
+pub fn run(dir: &Path, clock: &Clock, readers: usize, size: u64) -> Result<()> {
     let fs = Fs::at(dir)?;
     let file = fs.create("reclaim")?;
     let chunk = vec![1; 1 << 20];
@@ -39,11 +39,10 @@ pub fn run(dir: &Path, time: Duration, readers: usize, size: u64) -> Result<()> 
     sys::advise_random(&file)?;
 
     let pages = (size << 20) / PAGE as u64;
-    let end = Instant::now() + time;
     let reads = thread::scope(|scope| {
         let file = &file;
         let threads: Vec<_> = (0..readers)
-            .map(|n| scope.spawn(move || read_until(file, pages, n as u64 + 1, end)))
+            .map(|n| scope.spawn(move || read_until(file, pages, n as u64 + 1, clock)))
             .collect();
         let mut sum = 0;
         for thread in threads {
@@ -53,7 +52,7 @@ pub fn run(dir: &Path, time: Duration, readers: usize, size: u64) -> Result<()> 
     })?;
     println!(
         "{reads} pages read by {readers} readers in {:.1} s",
-        time.as_secs_f64()
+        clock.elapsed().as_secs_f64()
     );
     Ok(())
 }

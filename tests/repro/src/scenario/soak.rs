@@ -9,11 +9,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::crew::{self, forgive, Work};
+use super::crew::{self, forgive, Clock, Work};
 use crate::setup::{self, Fs};
 use crate::sys::{self, Mapping, HUGE_PAGE, PAGE};
 
@@ -250,7 +249,7 @@ const WORK: [(&str, Work<Shared>); 13] = [
     ("mapped writes to the same", mixed_mapped),
 ];
 
-pub fn run(dir: &Path, shm: &Path, time: Duration) -> Result<()> {
+pub fn run(dir: &Path, shm: &Path, clock: &Clock) -> Result<()> {
     let fs = Fs::at(dir)?;
     setup::huge_tmpfs(shm)?;
     let read = (0..READ_FILES)
@@ -282,5 +281,5 @@ pub fn run(dir: &Path, shm: &Path, time: Duration) -> Result<()> {
         huge,
     };
     shared.buffered.set_len(MIXED_SIZE)?;
-    crew::run(&shared, time, &WORK)
+    crew::run(&shared, clock, &WORK)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::crew::{self, forgive, Work};
+use super::crew::{self, forgive, Clock, Work};
 use crate::setup::Fs;
 use crate::sys::{self, Mapping, PAGE};
 
@@ -177,7 +177,7 @@ const WORK: [(&str, Work<Shared>); 10] = [
     ("anonymous memory", hog),
 ];
 
-pub fn run(dir: &Path, time: Duration, hog: usize) -> Result<()> {
+pub fn run(dir: &Path, clock: &Clock, hog: usize) -> Result<()> {
     let fs = Fs::any(dir)?;
     let files = |name, count, flags| {
         (0..count)
@@ -195,5 +195,5 @@ pub fn run(dir: &Path, time: Duration, hog: usize) -> Result<()> {
         direct,
         hog: hog << 20,
     };
-    crew::run(&shared, time, &WORK)
+    crew::run(&shared, clock, &WORK)
 }

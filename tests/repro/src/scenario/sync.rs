@@ -5,11 +5,10 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 
-use super::ms;
+use super::{line, ms};
 use crate::page::Pages;
 use crate::setup::Fs;
 use crate::sys::{self, PAGE};
@@ -28,7 +27,7 @@ pub fn run(dir: &Path) -> Result<()> {
 
     // Not fsync() at once: its wait for the page holds a reference as well.
     sys::start_writeback(&file, 0, PAGE as u64)?;
-    let took = pages.spin_until_written(pfn, Duration::from_secs(10))?;
+    let took = pages.spin_until_written(pfn, line::LIMIT)?;
     file.sync_all()?;
     println!(
         "wrote and synced page {:#x}, under writeback for {}",

@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::ms;
+use super::{line, ms};
 use crate::page::{Pages, Pfn};
 use crate::setup::{self, Fs};
 use crate::sys::{self, PAGE};
@@ -99,8 +99,7 @@ impl Driver {
 
         let start = Instant::now();
         sys::start_writeback(&self.file, offset, PAGE as u64)?;
-        self.pages
-            .spin_until_written(pfn, Duration::from_secs(10))?;
+        self.pages.spin_until_written(pfn, line::LIMIT)?;
         let clear = start.elapsed();
 
         // The window is open. Nothing may need the held CPU.

@@ -87,7 +87,7 @@ impl Driver {
             let pfn = self.pages.of_file(file, 0)?;
             sys::start_writeback(file, 0, PAGE as u64)?;
             while self.pages.flags(pfn)?.writeback() {
-                if start.elapsed() > Duration::from_secs(5) {
+                if start.elapsed() > line::LIMIT {
                     bail!("page {:#x} stays under writeback", pfn.0);
                 }
                 sleep();

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a kernel's log says was found: wakewatch's reports, and the kernel's own findings.
+//!
+//! The lab reads its guests' consoles with it, and `ww-repro findings` the log inside a guest, so both
+//! mean the same by a finding; and by one that nothing is to be concluded from, see [`live`].
+
+pub mod live;
+
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// A finding of the kernel itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Splat {
+    /// The line, as its reader counts.
+    pub at: usize,
+    /// Lines of it, from the page that was dumped for it to the end of its trace.
+    pub lines: Vec<usize>,
+    pub time: f64,
+    /// The line without time stamp.
+    pub text: String,
+    /// Why a page was dumped right before it.
+    pub page_dumped: Option<String>,
+    /// The function of the RIP line after it.
+    pub function: Option<String>,
+    /// Of its call trace, what is certain: functions, the innermost first.
+    pub callers: Vec<String>,
+}
+
+/// A report of wakewatch's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The headline, as its reader counts.
+    pub at: usize,
+    /// Lines of it, from rule to rule.
+    pub lines: Vec<usize>,
+    pub time: f64,
+    /// When the finding was made, by the report's own word; it is printed a little later,
+    /// and on a dying kernel by the panic notifier.
+    pub made: Option<f64>,
+    pub verdict: String,
+    /// The rest of the headline, as "wake of PG_locked in folio_end_read".
+    pub rest: String,
+    /// Which file's the page is, "dev 7:0 ino 13 index 0".
+    pub file: Option<String>,
+    /// The story in one line, `key=value` words.
+    pub story: String,
+}
+
+/// All that was found, in the order of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    pub reports: Vec<Report>,
+    pub splats: Vec<Splat>,
+}
+
+/// Takes the time stamp off a line of the kernel log.
+pub fn split_time(line: &str) -> (Option<f64>, &str) {
+    static TIME: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^\[ *([0-9]+\.[0-9]+)\](?:\[ *[TC][0-9]+\])? ?").expect("valid")
+    });
+    match TIME.captures(line) {
+        Some(c) => (c[1].parse().ok(), &line[c[0].len()..]),
+        None => (None, line),
+    }
+}
+
+/// What stands before and after a report.
+const RULE: &str = "=====";
+const HEADLINE: &str = "BUG: wakewatch: ";
+/// Of a page's dump, before the finding that it was made for; with page_owner it has stacks.
+const DUMP_LINES: usize = 60;
+
+/// What a line may belong to, while the log is read.
+enum Inside {
+    Nothing,
+    Report,
+    Splat,
+}
+
+impl Findings {
+    /// Reads a log: lines with their number, time and text.
+    pub fn read<'a>(log: impl Iterator<Item = (usize, f64, &'a str)>) -> Self {
+        static SPLAT: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(concat!(
+                r"^(?:kernel BUG at |BUG: |WARNING: |Oops: |general protection fault",
+                r"|watchdog: BUG: |INFO: task .* blocked for more than |INFO: rcu.* detected ",
+                r"|rcu: INFO: rcu.* detected |Kernel panic - not syncing",
+                r"|EXT4-fs error |Buffer I/O error |I/O error, dev )"
+            ))
+            .expect("valid")
+        });
+        static MADE: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"^report [0-9]+ at ([0-9]+\.[0-9]+) ").expect("valid"));
+        static RIP: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"^RIP: [0-9a-f]+:([A-Za-z0-9_.]+)\+0x").expect("valid"));
+        static FRAME: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"^ ([A-Za-z0-9_.]+)\+0x[0-9a-f]+/0x").expect("valid"));
+        let mut all = Self::default();
+        let mut inside = Inside::Nothing;
+        let mut dumped = None;
+        // Lines that belong to a finding whose own line is yet to come: a page's dump, or a rule.
+        let mut before: Vec<usize> = Vec::new();
+        let mut dump = false;
+        for (at, time, text) in log {
+            if let Some((verdict, rest)) = text
+                .strip_prefix(HEADLINE)
+                .and_then(|rest| rest.split_once(' '))
+            {
+                all.reports.push(Report {
+                    at,
+                    lines: before.drain(..).chain([at]).collect(),
+                    time,
+                    verdict: verdict.to_string(),
+                    rest: rest.to_string(),
+                    ..Report::default()
+                });
+                inside = Inside::Report;
+                dump = false;
+                continue;
+            }
+            if SPLAT.is_match(text) {
+                all.splats.push(Splat {
+                    at,
+                    lines: before.drain(..).chain([at]).collect(),
+                    time,
+                    text: text.to_string(),
+                    page_dumped: dumped.take(),
+                    ..Splat::default()
+                });
+                inside = Inside::Splat;
+                dump = false;
+                continue;
+            }
+            let rule = text.starts_with(RULE);
+            let mut closes = false;
+            match (&inside, all.reports.last_mut(), all.splats.last_mut()) {
+                (Inside::Report, Some(report), _) => {
+                    report.lines.push(at);
+                    closes = rule;
+                    if let Some(file) = text.strip_prefix("file ") {
+                        report.file.get_or_insert_with(|| file.to_string());
+                    } else if let Some(made) = MADE.captures(text) {
+                        report.made = report.made.or(made[1].parse().ok());
+                    }
+                }
+                (Inside::Splat, _, Some(splat)) => {
+                    splat.lines.push(at);
+                    closes = text.starts_with("---[ end trace ");
+                    if let Some(frame) = FRAME.captures(text) {
+                        splat.callers.push(frame[1].to_string());
+                    }
+                }
+                _ => {}
+            }
+            // Whatever another CPU has put between.
+            if let (Some(story), Some(report)) = (
+                text.strip_prefix("wakewatch: story "),
+                all.reports.last_mut(),
+            ) {
+                report.story = story.to_string();
+            }
+            if let (Some(rip), Some(splat)) = (RIP.captures(text), all.splats.last_mut()) {
+                splat.function.get_or_insert_with(|| rip[1].to_string());
+            }
+            if closes {
+                inside = Inside::Nothing;
+                before.clear();
+                continue;
+            }
+            // What comes before a finding's own line, perhaps in the middle of another one.
+            if let Some(why) = text.strip_prefix("page dumped because: ") {
+                dumped = Some(why.to_string());
+            }
+            let dump_goes_on = dump && before.len() < DUMP_LINES;
+            if text.starts_with("page: refcount:") || rule {
+                before = vec![at];
+                dump = !rule;
+            } else if dump_goes_on || text.contains("---[ cut here ]---") {
+                before.push(at);
+            } else {
+                before.clear();
+                dump = false;
+            }
+        }
+        // An oops repeats the BUG's RIP; the BUG itself has none between.
+        for i in 1..all.splats.len() {
+            if all.splats[i - 1].function.is_none() && all.splats[i].text.starts_with("Oops: ") {
+                all.splats[i - 1].function = all.splats[i].function.clone();
+            }
+        }
+        all
+    }
+
+    /// The same of a text, with or without time stamps. Lines are counted from 0.
+    pub fn of_text(text: &str) -> Self {
+        Self::read(text.lines().enumerate().map(|(at, line)| {
+            let (time, text) = split_time(line);
+            (at, time.unwrap_or(0.0), text)
+        }))
+    }
+}
+
+impl Report {
+    pub fn when(&self) -> f64 {
+        self.made.unwrap_or(self.time)
+    }
+
+    /// "zero-ref wake of PG_locked in __read_end_io".
+    pub fn headline(&self) -> String {
+        format!("{} {}", self.verdict, self.rest)
+    }
+
+    /// The caller that the headline names.
+    pub fn caller(&self) -> &str {
+        self.rest
+            .rsplit_once(" in ")
+            .map_or("", |(_, caller)| caller)
+    }
+
+    /// A word of its story.
+    pub fn word(&self, key: &str) -> Option<&str> {
+        self.story
+            .split(' ')
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+}
+
+impl Splat {
+    /// For a table: the assertion that dumped a page, or else the line.
+    pub fn brief(&self) -> String {
+        match &self.page_dumped {
+            Some(why) => why.clone(),
+            None => self.text.trim_end_matches('!').to_string(),
+        }
+    }
+
+    /// "kernel BUG at fs/ext4/inode.c:2514 in mpage_prepare_extent_to_map()".
+    pub fn summary(&self) -> String {
+        let mut out = self.text.trim_end_matches('!').to_string();
+        if self.is_bug_at("") {
+            if let Some(function) = &self.function {
+                out.push_str(&format!(" in {function}()"));
+            }
+        }
+        if let Some(why) = &self.page_dumped {
+            out.push_str(&format!(", {why}"));
+        }
+        out
+    }
+
+    /// Whether it is a `BUG()` in a file whose name begins so.
+    pub fn is_bug_at(&self, file: &str) -> bool {
+        self.text
+            .strip_prefix("kernel BUG at ")
+            .is_some_and(|rest| rest.trim_start_matches("./").starts_with(file))
+    }
+}
