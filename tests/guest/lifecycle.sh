@@ -163,7 +163,7 @@ fail_each() {
 		n=$((n + 1))
 		dmesg -C
 		said=$("$WW_REPRO" load "$WW_KO" --fail "$n") || { echo "$said"; return 1; }
-		log=$(dmesg)
+		log=$(kernel_log)
 		case $said in
 		*'not reached: loaded'*)
 			unload || return 1
@@ -194,7 +194,7 @@ fail_each() {
 		esac
 		[[ $log != *'[wakewatch]'* ]] || own=$((own + 1))
 		nothing_left || { echo "after allocation $n: $said"; return 1; }
-		log=$(dmesg)
+		log=$(kernel_log)
 		splats_in "$log" || { echo "allocation $n: $said"; echo "$log"; return 1; }
 		[[ $log != *WARNING:* ]] || warned=$((warned + 1))
 		[ "$((n % 20))" -ne 0 ] || diag "$n allocations failed, one at a time" >&3
