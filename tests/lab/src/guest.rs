@@ -7,7 +7,7 @@
 //! file. stdout (the script) and stderr (the console) are two pipes, because QEMU writes the
 //! console byte by byte and would put a script's line in the middle of the kernel's.
 
-use crate::console::{count_verdicts, Console, Stream, MARK_END, MARK_START};
+use crate::console::{count_verdicts, split_time, Console, Stream, MARK_END, MARK_START};
 use crate::debugfs;
 use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
 use crate::ktap::{self, Counts, Test};
@@ -123,6 +123,10 @@ pub const PATIENCE: u64 = 4;
 /// order of their names: RCU, soft lockups (twice that), hung tasks; seconds.
 const WATCHDOGS: &str =
     "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300";
+
+/// virtme-ng's init says so where the script's own port has not come up in time, as on a host with far too
+/// much to do: then the script has the console. The kernel's lines are told from its by their times.
+const FALLBACK: &str = "virtme-ng-init: starting script (console fallback)";
 
 /// What became of it.
 #[derive(Debug)]
@@ -359,11 +363,17 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
     let mut end = deadline;
     let mut hit = None;
     let mut killed = false;
+    let mut fallback = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match receiver.recv_timeout(left) {
             Ok((stream, text)) => {
                 writeln!(log, "{text}")?;
+                fallback |= text.ends_with(FALLBACK);
+                let stream = match stream {
+                    Stream::Console if fallback && split_time(&text).0.is_none() => Stream::Script,
+                    stream => stream,
+                };
                 if boot.live
                     && stream == Stream::Script
                     && ![MARK_START, MARK_END]

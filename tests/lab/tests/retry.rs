@@ -194,3 +194,20 @@ fn a_natural_loss_is_shown_and_kept() {
         assert!(stdout(&out).contains(part), "{part}: {}", stdout(&out));
     }
 }
+
+#[test]
+fn a_script_may_have_to_speak_on_the_console() {
+    let scratch = Scratch::new("fallback");
+    let said = format!(
+        "{{ echo '[    9.0] virtme-ng-init: starting script (console fallback)'; {}; echo '[    9.9] reboot: Power down'; }} >&2",
+        PASS.replace('\n', "; ")
+    );
+    let out = scratch.lab("10.0.2", &said, ":");
+    assert!(out.status.success(), "{}", stdout(&out));
+    assert!(
+        stdout(&out).contains("1 passed, 0 failed"),
+        "{}",
+        stdout(&out)
+    );
+    assert!(!stdout(&out).contains("booted twice"), "{}", stdout(&out));
+}
