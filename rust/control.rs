@@ -42,7 +42,7 @@ pub(crate) struct Control {
 
 /// A registered kprobe that can be switched off.
 struct Probe<T: kprobe::Handler> {
-    registration: Pin<KBox<kprobe::Registration<T>>>,
+    registration: kprobe::Registration<T>,
     armed: bool,
 }
 
@@ -108,9 +108,9 @@ struct Probes {
         tracepoint::Registration<MarkAllocated>,
     )>,
     /// Only while a delay is asked for before or after the clear.
-    around_clear: Option<Pin<KBox<return_probe::Registration<AroundClear>>>>,
+    around_clear: Option<return_probe::Registration<AroundClear>>,
     /// Only while a delay is asked for after the wake.
-    after_wake: Option<Pin<KBox<return_probe::Registration<AfterWake>>>>,
+    after_wake: Option<return_probe::Registration<AfterWake>>,
     /// Only while a delay is asked for.
     free_watch: Option<tracepoint::Registration<FreeWatch>>,
     spec: Option<Spec>,

@@ -335,14 +335,15 @@ class Files:
             # A pointer that can't be null, so that None is.
             address = Object(prog, "void *", address=probes.member_(place).address_).value_()
             if address:
-                probe = peel(at(f"hook::return_probe::Registration<wakewatch_main::probes::{handler}>", address).probe)
+                path = f"hook::registered::Registered<wakewatch_main::bindings::kretprobe, wakewatch_main::probes::{handler}>"
+                probe = peel(at(path, address).object)
                 missed["return"] += probe.nmissed.value_() + probe.kp.nmissed.value_()
         for name, count in missed.items():
             yield f"missed_{name}: {count}"
 
     @staticmethod
     def _missed(registration):
-        return peel(peel(registration).probe).nmissed.value_()
+        return peel(peel(registration).object).nmissed.value_()
 
     def _missed_optional(self, optional):
         handler = re.fullmatch(r"Optional<(.*)>", optional.type_.tag).group(1)

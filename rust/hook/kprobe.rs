@@ -4,10 +4,12 @@
 //!
 //! C header: include/linux/kprobes.h; kernel/kprobes.c (6.12).
 
-use super::{explain, Regs};
+use super::{
+    registered::{Object, Registered},
+    Regs,
+};
 use crate::bindings;
-use core::marker::PhantomPinned;
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use kernel::{error::to_result, prelude::*};
 
 /// What is done when the function is entered.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -17,23 +19,21 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn entry(&self, regs: &Regs);
 }
 
-/// A registered kprobe.
-///
-/// # Invariants
-///
-/// `probe` does not move, and the kernel holds it if and only if `registered`, which is true from
-/// the end of [`Registration::new`] to `drop`.
-pub(crate) struct Registration<T: Handler> {
-    probe: Opaque<bindings::kprobe>,
-    registered: bool,
-    handler: T,
-    _pin: PhantomPinned,
+// SAFETY: `unregister_kprobe()` returns after a grace period: no handler runs then.
+unsafe impl Object for bindings::kprobe {
+    unsafe fn register(object: *mut Self) -> kernel::ffi::c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::register_kprobe(object) }
+    }
+
+    unsafe fn unregister(object: *mut Self) {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::unregister_kprobe(object) }
+    }
 }
 
-// SAFETY: The kernel serialises access to a registered kprobe; `T` is `Send`.
-unsafe impl<T: Handler> Send for Registration<T> {}
-// SAFETY: All methods on `&self` may be called from any thread; `T` is `Sync`.
-unsafe impl<T: Handler> Sync for Registration<T> {}
+/// A registered kprobe.
+pub(crate) struct Registration<T: Handler>(Pin<KBox<Registered<bindings::kprobe, T>>>);
 
 impl<T: Handler> Registration<T> {
     /// Probes the entry of `symbol`, once it is armed. May sleep.
@@ -42,30 +42,15 @@ impl<T: Handler> Registration<T> {
     ///
     /// `ENOENT` if there is no such symbol, `EINVAL` if it may not be probed; either is explained
     /// in the kernel log, and nothing stays registered.
-    pub(crate) fn new(symbol: &'static CStr, handler: T) -> Result<Pin<KBox<Self>>> {
-        let mut this = Pin::from(KBox::new(
-            Self {
-                probe: Opaque::new(bindings::kprobe {
-                    symbol_name: symbol.as_char_ptr(),
-                    pre_handler: Some(Self::trampoline),
-                    flags: bindings::KPROBE_FLAG_DISABLED,
-                    // SAFETY: All-zero is what a C initialiser leaves in the other fields.
-                    ..unsafe { core::mem::zeroed() }
-                }),
-                registered: false,
-                handler,
-                _pin: PhantomPinned,
-            },
-            GFP_KERNEL,
-        )?);
-        // SAFETY: Nothing is moved out of the pin.
-        let raw = unsafe { this.as_mut().get_unchecked_mut() };
-        // SAFETY: `probe` is initialised, and pinned until it is unregistered.
-        to_result(unsafe { bindings::register_kprobe(raw.probe.get()) })
-            .inspect_err(|&err| explain(symbol, err))?;
-        // INVARIANT: The kernel holds it from here on.
-        raw.registered = true;
-        Ok(this)
+    pub(crate) fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
+        let probe = bindings::kprobe {
+            symbol_name: symbol.as_char_ptr(),
+            pre_handler: Some(Self::trampoline),
+            flags: bindings::KPROBE_FLAG_DISABLED,
+            // SAFETY: All-zero is what a C initialiser leaves in the other fields.
+            ..unsafe { core::mem::zeroed() }
+        };
+        Registered::new(symbol, probe, handler).map(Self)
     }
 
     /// Arms or disarms the probe, which stays registered. May sleep.
@@ -76,9 +61,9 @@ impl<T: Handler> Registration<T> {
     /// `/sys/kernel/debug/kprobes/enabled`: `enable_kprobe()` (kernel/kprobes.c, 6.12) says nothing of
     /// it, and leaves the probe disarmed for good.
     pub(crate) fn arm(&self, armed: bool) -> Result {
-        let probe = self.probe.get();
+        let probe = self.0.get();
         if !armed {
-            // SAFETY: By the type invariant the probe is registered.
+            // SAFETY: It is registered as long as `self` lives.
             return to_result(unsafe { bindings::disable_kprobe(probe) });
         }
         // SAFETY: As above.
@@ -93,16 +78,16 @@ impl<T: Handler> Registration<T> {
 
     /// How many hits the kernel has skipped because another probe was being handled.
     pub(crate) fn missed(&self) -> u64 {
-        // SAFETY: By the type invariant `probe` is valid; `nmissed` is a statistic that the kernel
+        // SAFETY: It is registered as long as `self` lives; `nmissed` is a statistic that the kernel
         // writes without a lock, so a racing read sees an old or a new value.
-        unsafe { core::ptr::addr_of!((*self.probe.get()).nmissed).read_volatile() as u64 }
+        unsafe { core::ptr::addr_of!((*self.0.get()).nmissed).read_volatile() as u64 }
     }
 
     /// The counter behind [`Self::missed`], for who has to look at it in a handler. Valid as long as
     /// the registration lives.
     pub(crate) fn missed_counter(&self) -> *const kernel::ffi::c_ulong {
-        // SAFETY: By the type invariant `probe` is valid; only an address is computed.
-        unsafe { core::ptr::addr_of!((*self.probe.get()).nmissed) }
+        // SAFETY: It is registered as long as `self` lives; only an address is computed.
+        unsafe { core::ptr::addr_of!((*self.0.get()).nmissed) }
     }
 
     /// # Safety
@@ -113,20 +98,10 @@ impl<T: Handler> Registration<T> {
         probe: *mut bindings::kprobe,
         regs: *mut bindings::pt_regs,
     ) -> kernel::ffi::c_int {
-        // SAFETY: `probe` is the `probe` of a registered, hence live, `Registration<T>`.
-        let this = unsafe { &*kernel::container_of!(probe, Self, probe) };
+        // SAFETY: By the safety requirements it is registered, hence live.
+        let handler: &T = unsafe { Registered::handler(probe) };
         // SAFETY: `regs` are those of the hit and outlive this call.
-        this.handler.entry(unsafe { Regs::from_raw(regs) });
+        handler.entry(unsafe { Regs::from_raw(regs) });
         0
-    }
-}
-
-impl<T: Handler> Drop for Registration<T> {
-    fn drop(&mut self) {
-        if self.registered {
-            // SAFETY: By the type invariant it is registered. Returns after a grace period: no
-            // handler runs then. May sleep.
-            unsafe { bindings::unregister_kprobe(self.probe.get()) };
-        }
     }
 }

@@ -8,6 +8,7 @@
 //! hardirq context: they must not sleep, allocate, print or take a lock.
 
 pub(crate) mod kprobe;
+mod registered;
 pub(crate) mod return_probe;
 pub(crate) mod tracepoint;
 

@@ -4,10 +4,13 @@
 //!
 //! C header: include/linux/kprobes.h; kernel/kprobes.c, kernel/trace/rethook.c (6.12).
 
-use super::{explain, Regs};
+use super::{
+    registered::{Object, Registered},
+    Regs,
+};
 use crate::bindings;
-use core::{marker::PhantomPinned, mem::size_of};
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use core::mem::size_of;
+use kernel::prelude::*;
 
 /// What is done when the function is entered and when it returns.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -24,28 +27,27 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn exit(&self, carried: &Self::Carried, return_to: usize);
 }
 
-/// A registered kretprobe.
-///
-/// # Invariants
-///
-/// `probe` does not move, and the kernel holds it if and only if `registered`, which is true from
-/// the end of [`Registration::new`] to `drop`.
-pub(crate) struct Registration<T: Handler> {
-    probe: Opaque<bindings::kretprobe>,
-    registered: bool,
-    handler: T,
-    _pin: PhantomPinned,
+// SAFETY: `unregister_kretprobe()` returns after a grace period: no handler runs then, and calls that
+// are still inside the function return without one.
+unsafe impl Object for bindings::kretprobe {
+    unsafe fn register(object: *mut Self) -> kernel::ffi::c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::register_kretprobe(object) }
+    }
+
+    unsafe fn unregister(object: *mut Self) {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::unregister_kretprobe(object) }
+    }
 }
 
-// SAFETY: The kernel serialises access to a registered kretprobe; `T` is `Send`.
-unsafe impl<T: Handler> Send for Registration<T> {}
-// SAFETY: All methods on `&self` may be called from any thread; `T` is `Sync`.
-unsafe impl<T: Handler> Sync for Registration<T> {}
+/// A registered kretprobe.
+pub(crate) struct Registration<T: Handler>(Pin<KBox<Registered<bindings::kretprobe, T>>>);
 
 impl<T: Handler> Registration<T> {
     /// Probes the return of `symbol`. May sleep. The errors are those of
     /// [`super::kprobe::Registration::new`].
-    pub(crate) fn new(symbol: &'static CStr, handler: T) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
         // The kernel aligns an instance's data to a pointer.
         const { assert!(core::mem::align_of::<T::Carried>() <= size_of::<usize>()) };
         // SAFETY: All-zero is what a C initialiser leaves in the fields not named.
@@ -54,30 +56,14 @@ impl<T: Handler> Registration<T> {
         probe.entry_handler = Some(Self::entry_trampoline);
         probe.handler = Some(Self::exit_trampoline);
         probe.data_size = size_of::<T::Carried>();
-        let mut this = Pin::from(KBox::new(
-            Self {
-                probe: Opaque::new(probe),
-                registered: false,
-                handler,
-                _pin: PhantomPinned,
-            },
-            GFP_KERNEL,
-        )?);
-        // SAFETY: Nothing is moved out of the pin.
-        let raw = unsafe { this.as_mut().get_unchecked_mut() };
-        // SAFETY: `probe` is initialised, and pinned until it is unregistered.
-        to_result(unsafe { bindings::register_kretprobe(raw.probe.get()) })
-            .inspect_err(|&err| explain(symbol, err))?;
-        // INVARIANT: The kernel holds it from here on.
-        raw.registered = true;
-        Ok(this)
+        Registered::new(symbol, probe, handler).map(Self)
     }
 
     /// How many returns the kernel has skipped: too many calls at once, or another probe was
     /// being handled.
     pub(crate) fn missed(&self) -> u64 {
-        let probe = self.probe.get();
-        // SAFETY: By the type invariant `probe` is valid; both are statistics that the kernel
+        let probe = self.0.get();
+        // SAFETY: It is registered as long as `self` lives; both are statistics that the kernel
         // writes without a lock, so a racing read sees an old or a new value.
         unsafe {
             let returns = core::ptr::addr_of!((*probe).nmissed).read_volatile() as u64;
@@ -94,9 +80,9 @@ impl<T: Handler> Registration<T> {
         regs: *mut bindings::pt_regs,
     ) -> kernel::ffi::c_int {
         // SAFETY: By the safety requirements.
-        let this = unsafe { Self::of(instance) };
+        let handler = unsafe { Self::handler(instance) };
         // SAFETY: `regs` are those of the hit and outlive this call.
-        match this.handler.entry(unsafe { Regs::from_raw(regs) }) {
+        match handler.entry(unsafe { Regs::from_raw(regs) }) {
             Some(carried) => {
                 // SAFETY: The kernel has allocated `data_size` bytes there, aligned to a pointer.
                 unsafe { Self::data(instance).write(carried) };
@@ -114,21 +100,21 @@ impl<T: Handler> Registration<T> {
         regs: *mut bindings::pt_regs,
     ) -> kernel::ffi::c_int {
         // SAFETY: By the safety requirements.
-        let this = unsafe { Self::of(instance) };
+        let handler = unsafe { Self::handler(instance) };
         // SAFETY: `regs` are those of the return and outlive this call. `entry_trampoline` has
         // written the data.
         let (regs, carried) = unsafe { (Regs::from_raw(regs), &*Self::data(instance)) };
-        this.handler.exit(carried, regs.ip());
+        handler.exit(carried, regs.ip());
         0
     }
 
     /// # Safety
     ///
     /// `instance` must be of a `Registration<T>`'s kretprobe, in one of its handlers.
-    unsafe fn of<'a>(instance: *mut bindings::kretprobe_instance) -> &'a Self {
+    unsafe fn handler<'a>(instance: *mut bindings::kretprobe_instance) -> &'a T {
         // SAFETY: A handler runs only while the kretprobe is registered, so it can be found and is
-        // the `probe` of a live `Registration<T>`.
-        unsafe { &*kernel::container_of!(bindings::ww_get_kretprobe(instance), Self, probe) }
+        // the object of a live `Registered`.
+        unsafe { Registered::handler(bindings::ww_get_kretprobe(instance)) }
     }
 
     /// # Safety
@@ -137,16 +123,5 @@ impl<T: Handler> Registration<T> {
     unsafe fn data(instance: *mut bindings::kretprobe_instance) -> *mut T::Carried {
         // SAFETY: By the safety requirements; no reference is made.
         unsafe { core::ptr::addr_of_mut!((*instance).data) }.cast()
-    }
-}
-
-impl<T: Handler> Drop for Registration<T> {
-    fn drop(&mut self) {
-        if self.registered {
-            // SAFETY: By the type invariant it is registered. Returns after a grace period: no
-            // handler runs then, and calls that are still inside the function return without one.
-            // May sleep.
-            unsafe { bindings::unregister_kretprobe(self.probe.get()) };
-        }
     }
 }
