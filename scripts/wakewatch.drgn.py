@@ -335,7 +335,7 @@ class Files:
             # A pointer that can't be null, so that None is.
             address = Object(prog, "void *", address=probes.member_(place).address_).value_()
             if address:
-                path = f"hook::registered::Registered<wakewatch_main::bindings::kretprobe, wakewatch_main::probes::{handler}>"
+                path = f"hook::registered::Registered<wakewatch_main::bindings::kretprobe, wakewatch_main::probes::delays::{handler}>"
                 probe = peel(at(path, address).object)
                 missed["return"] += probe.nmissed.value_() + probe.kp.nmissed.value_()
         for name, count in missed.items():

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ends and starts of what has a bit: who holds the folio? A window opens.
+
+use super::Shared;
+use crate::{
+    bindings,
+    detect::{
+        callers::Function,
+        verdict::{self, End, Verdict},
+        window::{Bit, Opened},
+    },
+    hook::{kprobe, Regs},
+    page::Page,
+    report::Site,
+    stats::Counter,
+    windows,
+};
+use core::sync::atomic::Ordering::Relaxed;
+use kernel::sync::Arc;
+
+impl Shared {
+    #[inline(always)]
+    fn open_window(&self, page: Page, bit: Bit, function: Function, caller: usize, row: usize) {
+        let here = windows::here();
+        self.windows.open(
+            page,
+            bit,
+            here.context,
+            Opened {
+                when_ns: windows::now(),
+                caller: caller as u64,
+                epoch: self.knobs.missed(function),
+                row: row as u32,
+                function: function as u8,
+                cpu: here.cpu as u16,
+            },
+        );
+    }
+}
+
+/// At the entry of `__folio_end_writeback(struct folio *)` (mm/page-writeback.c, 6.12).
+pub(crate) struct EndOfWriteback(pub(crate) Arc<Shared>);
+
+impl kprobe::Handler for EndOfWriteback {
+    #[inline(always)]
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.0;
+        // SAFETY: The function's argument is a folio.
+        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        if !shared.looks_at(folio) {
+            return;
+        }
+        shared.stats.count(Counter::EndWriteback);
+        let caller = shared.callers.of_caller(regs);
+        let row = shared.callers.row(Function::EndWriteback, caller);
+        match verdict::end_of_writeback(folio.writeback(), || folio.holders()) {
+            End::Held(spare) => {
+                if let Some(row) = shared.callers.this_cpu(row) {
+                    row.audit(spare);
+                }
+            }
+            End::Unreferenced(spare) => {
+                if let Some(row) = shared.callers.this_cpu(row) {
+                    row.audit(spare);
+                }
+                // SAFETY: Takes numbers. Any context.
+                unsafe {
+                    bindings::ww_trace_end_unreferenced(
+                        folio.pfn() as _,
+                        folio.refcount(),
+                        spare,
+                        caller as _,
+                    );
+                }
+                let ip = regs.ip();
+                shared
+                    .reporter
+                    .report(Verdict::Unreferenced, Site::EndOfWriteback, folio, ip);
+            }
+            End::NotWriteback => {
+                let ip = regs.ip();
+                shared
+                    .reporter
+                    .report(Verdict::NotWriteback, Site::EndOfWriteback, folio, ip);
+            }
+        }
+        if shared.knobs.writeback.load(Relaxed) {
+            shared.open_window(folio, Bit::Writeback, Function::EndWriteback, caller, row);
+        }
+    }
+}
+
+/// At the entry of `folio_end_read(struct folio *, bool)`, `folio_end_private_2(struct folio *)` or
+/// `folio_unlock(struct folio *)` (mm/filemap.c, 6.12), which clear a bit and then wake. The first
+/// and the last have no reference of their own.
+pub(crate) struct EndOfBit {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) function: Function,
+}
+
+impl kprobe::Handler for EndOfBit {
+    #[inline(always)]
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.shared;
+        // SAFETY: The function's first argument is a folio.
+        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        if !shared.looks_at(folio) {
+            return;
+        }
+        let caller = regs.return_address();
+        let row = shared.callers.row(self.function, caller);
+        if self.function == Function::EndRead && shared.knobs.audit_read.load(Relaxed) {
+            if let Some(row) = shared.callers.this_cpu(row) {
+                row.audit(verdict::spare(|| folio.holders()));
+            }
+        }
+        let bit = match self.function {
+            Function::Private2 => Bit::Private2,
+            _ => Bit::Locked,
+        };
+        shared.open_window(folio, bit, self.function, caller, row);
+    }
+}
+
+/// At the entry of `__folio_start_writeback(struct folio *, bool)` (mm/page-writeback.c, 6.12).
+pub(crate) struct Start(pub(crate) Arc<Shared>);
+
+impl kprobe::Handler for Start {
+    #[inline(always)]
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.0;
+        // SAFETY: The function's first argument is a folio.
+        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        if !shared.looks_at(folio) {
+            return;
+        }
+        if !folio.locked() {
+            let ip = regs.ip();
+            shared
+                .reporter
+                .report(Verdict::UnlockedStart, Site::Start, folio, ip);
+        }
+        shared.windows.started(folio);
+    }
+}

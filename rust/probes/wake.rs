@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The judging of a wake: whose window does it end, what has become of the page, and who is woken?
+
+use super::Shared;
+use crate::{
+    bindings,
+    detect::{
+        callers::Function,
+        verdict::{self, Owner, Past, Verdict},
+        window::{Bit, Closed, Mark},
+    },
+    hook::{kprobe, Regs},
+    page::Page,
+    report::Site,
+    stats::{Counter, Here},
+    windows,
+};
+use core::sync::atomic::Ordering::Relaxed;
+use kernel::sync::Arc;
+
+/// At the entry of `folio_wake_bit(struct folio *, int)` (mm/filemap.c, 6.12).
+pub(crate) struct Wake(pub(crate) Arc<Shared>);
+
+impl kprobe::Handler for Wake {
+    #[inline(always)]
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.0;
+        // SAFETY: The function's first argument is a folio, owned or not.
+        let page = unsafe { Page::from_addr(regs.arg0()) };
+        let flag = regs.arg1() as u32;
+        // First the delay: what is to be judged is the page that gets the wake.
+        if shared.amplify.is_on() {
+            shared.delay_wake(page, flag);
+        }
+        if !shared.looks_at(page) {
+            return;
+        }
+        let bit = match flag {
+            bindings::pageflags_PG_writeback => Some(Bit::Writeback),
+            bindings::pageflags_PG_locked => Some(Bit::Locked),
+            bindings::pageflags_PG_private_2 => Some(Bit::Private2),
+            _ => None,
+        };
+        let stats = shared.stats.here();
+        stats.count(Counter::Wake);
+        shared.victims.wake_begins();
+        let owner = if page.is_held() {
+            None
+        } else {
+            Some(page.owner())
+        };
+        let window = match bit {
+            Some(bit) => match shared.windows.wake(page, bit) {
+                Some(window) if shared.woken_by_opener(&window, regs) => Some(window),
+                _ => None,
+            },
+            None => None,
+        };
+        let past = match &window {
+            Some(window) => self.ended(window, page, flag, stats),
+            None => {
+                // Locked pages are woken by folio_unlock() too, which is mostly not looked at.
+                if bit == Some(Bit::Writeback) && shared.knobs.writeback.load(Relaxed) {
+                    stats.count(Counter::WakesWithoutWindow);
+                }
+                Past::default()
+            }
+        };
+        if owner.is_some() || past.freed {
+            shared.judge(owner, past, page, flag, regs, window);
+        }
+    }
+}
+
+impl Wake {
+    /// Counts what a window that ends here has to tell.
+    #[inline(always)]
+    fn ended(&self, window: &Closed<'_>, page: Page, flag: u32, stats: Here<'_>) -> Past {
+        let shared = &*self.0;
+        if shared.doubtful(window) {
+            stats.count(Counter::WindowsDoubted);
+            return Past::default();
+        }
+        let length = windows::now().saturating_sub(window.opened.when_ns);
+        stats.count(Counter::WindowsWoken);
+        if let Some(row) = shared.callers.this_cpu(window.opened.row as usize) {
+            row.length(length);
+        }
+        if crate::windows::window_traced() {
+            // SAFETY: Takes numbers. Any context.
+            unsafe {
+                bindings::ww_trace_window(page.pfn() as _, flag, length, window.opened.caller as _);
+            }
+        }
+        let past = Past {
+            freed: window.has(Mark::Freed),
+            allocated: window.has(Mark::Allocated),
+        };
+        if window.superseded && !past.freed {
+            stats.count(Counter::SecondWriteback);
+        }
+        past
+    }
+}
+
+impl Shared {
+    /// Can it be that the window is not that of this wake, but an older one of this context and page,
+    /// because the probe that should have opened this wake's window was skipped?
+    #[inline]
+    fn doubtful(&self, window: &Closed<'_>) -> bool {
+        window.opened.epoch != self.knobs.missed_of(window.opened.function)
+    }
+
+    /// Is the wake made by the function that has opened the window?
+    ///
+    /// One function alone wakes for `PG_writeback`, and one for `PG_private_2`. For `PG_locked` it is
+    /// `folio_end_read()` or `folio_unlock()`, and the latter mostly opens no windows: its wake
+    /// must not take what an end of read has left behind. Both jump to `folio_wake_bit()` as the last
+    /// thing they do, so that it returns to their caller, which the window has; or they call it.
+    #[inline]
+    fn woken_by_opener(&self, window: &Closed<'_>, regs: &Regs) -> bool {
+        const END_READ: u8 = Function::EndRead as u8;
+        const UNLOCK: u8 = Function::Unlock as u8;
+        let function = match window.opened.function {
+            END_READ => Function::EndRead,
+            UNLOCK => Function::Unlock,
+            _ => return true,
+        };
+        let return_to = regs.return_address();
+        return_to as u64 == window.opened.caller || self.knobs.inside(function, return_to)
+    }
+
+    /// The rare case: the page was freed, or looks as if nobody held it.
+    #[cold]
+    #[inline(never)]
+    fn judge(
+        &self,
+        owner: Option<Owner>,
+        past: Past,
+        page: Page,
+        flag: u32,
+        regs: &Regs,
+        window: Option<Closed<'_>>,
+    ) {
+        match verdict::wake(&owner.unwrap_or(page.owner()), past) {
+            verdict::Wake::Owned => {}
+            verdict::Wake::Frozen => self.stats.count(Counter::FrozenWake),
+            verdict::Wake::Leaked(verdict) => self.leaked(verdict, page, flag, regs, window),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leaked(
+        &self,
+        verdict: Verdict,
+        page: Page,
+        flag: u32,
+        regs: &Regs,
+        window: Option<Closed<'_>>,
+    ) {
+        let window = window.as_ref().map(Closed::window);
+        let now = windows::now();
+        let since = window
+            .as_ref()
+            .map_or(0, |window| now.saturating_sub(window.opened.when_ns));
+        let caller = window
+            .as_ref()
+            .map_or(regs.return_address() as u64, |window| window.opened.caller);
+        // SAFETY: Takes numbers. Any context.
+        unsafe {
+            bindings::ww_trace_wake_leak(
+                verdict as u32,
+                page.pfn() as _,
+                flag,
+                page.refcount(),
+                since,
+                caller as _,
+            );
+        }
+        let number = self
+            .reporter
+            .report_leak(verdict, Site::Wake(flag), page, regs.ip(), window);
+        if let Some(number) = number {
+            self.victims.expect(page, flag, number);
+        }
+    }
+}
+
+/// At the entry of `wake_page_function(wait_queue_entry_t *, unsigned, int, void *)` (mm/filemap.c,
+/// 6.12), called for each waiter in the page's hash bucket with the queue's lock held.
+pub(crate) struct Victim(pub(crate) Arc<Shared>);
+
+impl kprobe::Handler for Victim {
+    #[inline(always)]
+    fn entry(&self, regs: &Regs) {
+        let shared = &*self.0;
+        if let Some(number) = shared.victims.expected() {
+            // SAFETY: The function's first argument is a waiter, which its queue's lock keeps.
+            let Some(victim) = (unsafe { shared.victims.woken(regs.arg0()) }) else {
+                return;
+            };
+            shared.stats.count(Counter::Victims);
+            if !shared.reporter.add_victim(number, victim) {
+                shared.stats.count(Counter::VictimsLate);
+            }
+        }
+    }
+}
