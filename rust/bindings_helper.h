@@ -77,17 +77,6 @@ void ww_trace_window(unsigned long pfn, unsigned int bit, u64 length_ns,
 /* params.c */
 extern bool ww_param_enable;
 extern char *ww_param_amplify;
-extern bool ww_param_writeback;
-extern bool ww_param_end_read;
-extern bool ww_param_private_2;
-extern bool ww_param_unlock;
-extern bool ww_param_marks;
-extern bool ww_param_start;
-extern bool ww_param_victims;
-extern bool ww_param_audit_read;
-extern unsigned int ww_param_sample;
-extern unsigned int ww_param_report_limit;
-extern bool ww_param_panic_on_report;
 extern char *ww_param_end_symbol;
 extern char *ww_param_wake_symbol;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The knobs: the words of the `config` file. Each is a module parameter of the same name.
+//! The knobs: the words of the `config` file. Each is a module parameter of the same name, made of the
+//! same list ([`knobs`]) by `params.rs`.
 
 use core::fmt;
 
@@ -9,50 +10,89 @@ pub(crate) const MAX_SAMPLE: u32 = 1_000_000;
 /// The largest `report_limit`.
 pub(crate) const MAX_REPORTS: u32 = 1000;
 
-/// What is looked at, and how much is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Config {
-    /// Windows are opened at `__folio_end_writeback()`.
-    pub(crate) writeback: bool,
-    /// ... at `folio_end_read()`.
-    pub(crate) end_read: bool,
-    /// ... at `folio_end_private_2()`.
-    pub(crate) private_2: bool,
-    /// ... at `folio_unlock()`.
-    pub(crate) unlock: bool,
-    /// Pages that are freed and allocated are marked: without it, no `reused`.
-    pub(crate) marks: bool,
-    /// `__folio_start_writeback()` is looked at: without it, no `unlocked-start`.
-    pub(crate) start: bool,
-    /// Who was woken by a leaked wake is looked for.
-    pub(crate) victims: bool,
-    /// Spare references are counted at `folio_end_read()` too.
-    pub(crate) audit_read: bool,
-    /// Every how many pages one is looked at.
-    pub(crate) sample: u32,
-    /// Reports per second and verdict.
-    pub(crate) report_limit: u32,
-    /// Panic after printing a report.
-    pub(crate) panic_on_report: bool,
+/// The list of knobs, for whoever makes something for each of them: calls the macro `$with` with, for
+/// each knob in the order of the `config` file, its documentation, name, kind (`switch`, or `number`
+/// and the largest one), default and what `modinfo` says of it.
+macro_rules! knobs {
+    ($with:ident) => {
+        $with! {
+            /// Windows are opened at `__folio_end_writeback()`.
+            writeback: switch = true, "open windows at the end of writeback";
+            /// ... at `folio_end_read()`.
+            end_read: switch = true, "open windows at folio_end_read()";
+            /// ... at `folio_end_private_2()`.
+            private_2: switch = true, "open windows at folio_end_private_2()";
+            /// ... at `folio_unlock()`.
+            unlock: switch = false, "open windows at folio_unlock()";
+            /// Pages that are freed and allocated are marked: without it, no `reused`.
+            marks: switch = true, "mark pages that are freed and allocated: without it no `reused'";
+            /// `__folio_start_writeback()` is looked at: without it, no `unlocked-start`.
+            start: switch = true, "look at the start of writeback: without it no `unlocked-start'";
+            /// Who was woken by a leaked wake is looked for.
+            victims: switch = true, "look who is woken by a leaked wake";
+            /// Spare references are counted at `folio_end_read()` too.
+            audit_read: switch = false, "count spare references at folio_end_read() too";
+            /// Every how many pages one is looked at.
+            sample: number(MAX_SAMPLE) = 1, "look at every n-th page, 1..1000000";
+            /// Reports per second and verdict.
+            report_limit: number(MAX_REPORTS) = 10, "reports per second and verdict, 1..1000; the rest is counted";
+            /// Panic after printing a report.
+            panic_on_report: switch = false, "panic after printing a report";
+        }
+    };
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            writeback: true,
-            end_read: true,
-            private_2: true,
-            unlock: false,
-            marks: true,
-            start: true,
-            victims: true,
-            audit_read: false,
-            sample: 1,
-            report_limit: 10,
-            panic_on_report: false,
-        }
-    }
+/// The type of a knob of some kind.
+macro_rules! knob_type {
+    (switch) => {
+        bool
+    };
+    (number) => {
+        u32
+    };
 }
+// tests/host has no parameters.
+#[allow(unused_imports)]
+pub(crate) use {knob_type, knobs};
+
+/// A knob of some kind, to be written to.
+macro_rules! knob {
+    ($at:expr, switch) => {
+        Knob::Switch($at)
+    };
+    ($at:expr, number($most:expr)) => {
+        Knob::Number($at, $most)
+    };
+}
+
+macro_rules! config {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident $(($most:expr))? = $default:expr, $text:literal;)*) => {
+        /// What is looked at, and how much is said.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) struct Config {
+            $($(#[$doc])* pub(crate) $name: knob_type!($kind),)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Config {
+            /// The knobs, in the order of the file.
+            pub(crate) const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+
+            fn knob(&mut self, name: &str) -> Option<Knob<'_>> {
+                $(if name == stringify!($name) {
+                    return Some(knob!(&mut self.$name, $kind $(($most))?));
+                })*
+                None
+            }
+        }
+    };
+}
+knobs!(config);
 
 /// Why a line was not understood. Its text says what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,38 +131,6 @@ enum Knob<'a> {
 }
 
 impl Config {
-    /// The knobs, in the order of the file.
-    pub(crate) const NAMES: [&'static str; 11] = [
-        "writeback",
-        "end_read",
-        "private_2",
-        "unlock",
-        "marks",
-        "start",
-        "victims",
-        "audit_read",
-        "sample",
-        "report_limit",
-        "panic_on_report",
-    ];
-
-    fn knob(&mut self, name: &str) -> Option<Knob<'_>> {
-        Some(match name {
-            "writeback" => Knob::Switch(&mut self.writeback),
-            "end_read" => Knob::Switch(&mut self.end_read),
-            "private_2" => Knob::Switch(&mut self.private_2),
-            "unlock" => Knob::Switch(&mut self.unlock),
-            "marks" => Knob::Switch(&mut self.marks),
-            "start" => Knob::Switch(&mut self.start),
-            "victims" => Knob::Switch(&mut self.victims),
-            "audit_read" => Knob::Switch(&mut self.audit_read),
-            "sample" => Knob::Number(&mut self.sample, MAX_SAMPLE),
-            "report_limit" => Knob::Number(&mut self.report_limit, MAX_REPORTS),
-            "panic_on_report" => Knob::Switch(&mut self.panic_on_report),
-            _ => return None,
-        })
-    }
-
     /// What `self` becomes by `text`: words `name=value`, separated by white space or commas. All
     /// of them are taken, or none.
     pub(crate) fn with(mut self, text: &str) -> Result<Self, ParseError<'_>> {
@@ -149,6 +157,14 @@ impl Config {
         } else {
             Err(ParseError::Nothing)
         }
+    }
+
+    /// The first knob with a value out of its range, which are 1 to the number beside its name.
+    pub(crate) fn out_of_range(mut self) -> Option<(&'static str, u32)> {
+        Self::NAMES.iter().find_map(|name| match self.knob(name) {
+            Some(Knob::Number(value, most)) if !(1..=most).contains(value) => Some((*name, most)),
+            _ => None,
+        })
     }
 
     /// The value of the knob called `name`.

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 /// As the file shows them.
 fn shown(config: Config) -> String {
     Config::NAMES
+        .iter()
         .map(|name| format!("{name}={}\n", config.value(name)))
-        .concat()
+        .collect()
 }
 
 #[test]
