@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen turns into Rust for wakewatch, and the prototypes of helpers.c
- * and params.c. The names that get through are listed in Kbuild.
+ * What bindgen turns into Rust for wakewatch, and the prototypes of its C files. The names that get through are listed in Kbuild.
  */
 #ifndef WAKEWATCH_BINDINGS_HELPER_H
 #define WAKEWATCH_BINDINGS_HELPER_H
@@ -13,6 +12,7 @@
 #include <linux/kprobes.h>
 #include <linux/mm.h>
 #include <linux/page-flags.h>
+#include <linux/pagemap.h>
 #include <linux/panic_notifier.h>
 #include <linux/seq_file.h>
 #include <linux/stacktrace.h>
@@ -41,7 +41,6 @@ struct ww_here {
 	u64 cpu;
 };
 struct ww_here ww_get_here(void);
-unsigned long ww_caller_offset(struct pt_regs *regs);
 int ww_stack_depot_prepare(void);
 u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr);
 unsigned int ww_stack_depot_fetch(u32 handle, unsigned long **entries);
@@ -65,6 +64,11 @@ void ww_tracepoint_synchronize_unregister(void);
 #define WW_CONTEXT_NMI		3
 
 #define WW_WQ_FLAG_EXCLUSIVE	0x01	/* WQ_FLAG_EXCLUSIVE; helpers.c holds it to that */
+
+/* unwind.c */
+unsigned long ww_return_address(unsigned long slot, unsigned long rethook, unsigned long graph);
+unsigned int ww_return_slots(const struct pt_regs *entry, unsigned long ip,
+			     unsigned long *slots, unsigned int n);
 
 /* trace.c */
 void ww_trace_wake_leak(unsigned int verdict, unsigned long pfn, unsigned int bit,

@@ -3,9 +3,12 @@
 //! Call sites in the kernel: who calls, and the rows of all CPUs.
 
 use crate::{
-    bindings,
-    detect::callers::{Function, Row, Rows, Sites, Sum, LENGTHS, SITES},
-    hook::Regs,
+    detect::{
+        callers::{Function, Row, Rows, Sites, Sum, LENGTHS, SITES},
+        origin::{origin, Call, Origin},
+        symbol::Range,
+    },
+    hook::{stack::Trampolines, Regs},
     percpu::PerCpu,
     stats::{Counter, Stats},
     text::{Line, Sink},
@@ -16,12 +19,25 @@ use core::{
 };
 use kernel::{c_str, prelude::*, sync::Arc};
 
+/// Frames that may be between a wake and the call that has opened its window.
+const FRAMES: usize = 4;
+
+/// A call site.
+#[derive(Clone, Copy)]
+pub(crate) struct Site {
+    /// Where the caller goes on; 0 if other tracers hide it.
+    pub(crate) caller: usize,
+    /// Its row, or [`SITES`] if it has none.
+    pub(crate) row: usize,
+}
+
 /// What is known of call sites.
 pub(crate) struct Callers {
     sites: Sites,
     rows: PerCpu<Rows>,
-    /// Where the return address of `folio_end_writeback()` is, as [`Callers::of_caller`] learned it.
+    /// Where the return address of `folio_end_writeback()` is, as [`Callers::site_of_caller`] learned it.
     learned: AtomicU64,
+    trampolines: Trampolines,
     stats: Arc<Stats>,
 }
 
@@ -32,8 +48,15 @@ impl Callers {
             sites: Sites::new(),
             rows: PerCpu::zeroed()?,
             learned: AtomicU64::new(0),
+            trampolines: Trampolines::find(),
             stats,
         })
+    }
+
+    /// Who called the probed function. For kprobe handlers at a function's entry.
+    #[inline]
+    pub(crate) fn site(&self, function: Function, regs: &Regs) -> Site {
+        self.site_at(function, regs.sp())
     }
 
     /// Who called the function that called the probed one: the address behind
@@ -43,35 +66,91 @@ impl Callers {
     /// The distance from the stack pointer to that return address is a constant of the place of the
     /// call. It is taken from the unwind tables once and kept; a call from another place replaces it.
     #[inline]
-    pub(crate) fn of_caller(&self, regs: &Regs) -> usize {
-        let return_to = regs.stack(0);
+    pub(crate) fn site_of_caller(&self, function: Function, regs: &Regs) -> Site {
         let learned = self.learned.load(Relaxed);
-        let low = return_to as u64 & 0xffff_ffff;
-        if learned >> 32 == low {
-            return regs.stack(learned as usize & 0xffff_ffff);
-        }
-        self.learn(regs, low)
+        let low = regs.top() as u64 & 0xffff_ffff;
+        let offset = if learned >> 32 == low {
+            learned as usize & 0xffff_ffff
+        } else {
+            self.learn(regs)
+        };
+        self.site_at(function, regs.sp().wrapping_add(offset))
     }
 
     #[cold]
-    fn learn(&self, regs: &Regs, low: u64) -> usize {
-        let Some(offset) = regs.caller_offset() else {
-            return regs.return_address();
-        };
-        self.learned.store((low << 32) | offset as u64, Relaxed);
-        regs.stack(offset)
+    fn learn(&self, regs: &Regs) -> usize {
+        let ([slot], found) = self.trampolines.slots::<1>(regs);
+        if found == 0 {
+            return 0;
+        }
+        // Below 4 GB, like all of a stack.
+        let offset = slot.wrapping_sub(regs.sp()) & 0xffff_ffff;
+        // A tracer's trampoline is no place of a call.
+        if self.return_address(regs) == Some(regs.top()) {
+            let low = regs.top() as u64 & 0xffff_ffff;
+            self.learned.store((low << 32) | offset as u64, Relaxed);
+        }
+        offset
     }
 
-    /// The row of a call site. For kprobe handlers.
-    #[inline]
-    pub(crate) fn row(&self, function: Function, caller: usize) -> usize {
-        match self.sites.row(function, caller as u64) {
-            Some(row) => row,
-            None => {
+    /// The call site whose return address is at `slot`.
+    #[inline(always)]
+    fn site_at(&self, function: Function, slot: usize) -> Site {
+        // SAFETY: The caller's slot, or one that the unwind tables have for calls from the same place: a word
+        // of the current stack.
+        let caller = unsafe { (slot as *const usize).read_volatile() };
+        match self.sites.known(function, caller as u64) {
+            // No trampoline is ever among them.
+            Some(row) => Site { caller, row },
+            None => self.new_site(function, slot),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_site(&self, function: Function, slot: usize) -> Site {
+        // SAFETY: As above.
+        let caller = unsafe { self.trampolines.return_address(slot) }.unwrap_or(0);
+        let row = match caller {
+            0 => None,
+            caller => self.sites.row(function, caller as u64),
+        };
+        Site {
+            caller,
+            row: row.unwrap_or_else(|| {
                 self.stats.count(Counter::CallersDropped);
                 SITES
-            }
+            }),
         }
+    }
+
+    /// Where the probed function returns to; `None` if tracers hide it. For kprobe handlers at a function's
+    /// entry.
+    pub(crate) fn return_address(&self, regs: &Regs) -> Option<usize> {
+        // SAFETY: At its entry a function's return address is where the stack pointer shows.
+        unsafe { self.trampolines.return_address(regs.sp()) }
+    }
+
+    /// Is the wake whose entry `regs` are of made by the call that has opened a window? `within` is
+    /// where the opener's code is.
+    #[cold]
+    pub(crate) fn origin(&self, call: Call, regs: &Regs, within: Range) -> Origin {
+        let entry = regs.sp();
+        let full = |slot: u32| entry.wrapping_add(slot.wrapping_sub(entry as u32) as usize);
+        origin(
+            call,
+            entry as u32,
+            // SAFETY: `origin` asks for slots that are return addresses on the current stack, says `returns`;
+            // or for that of the wake itself.
+            |slot| unsafe { self.trampolines.return_address(full(slot)) }.map(|at| at as u64),
+            |slot| {
+                let called = self
+                    .return_address(regs)
+                    .is_some_and(|return_to| within.has(return_to));
+                let (slots, found) = self.trampolines.slots::<FRAMES>(regs);
+                called && found == 0 || slots.iter().take(found).any(|&at| at == full(slot))
+            },
+        )
     }
 
     /// What this CPU knows of a row, if there is such a row. For kprobe handlers.
@@ -131,32 +210,5 @@ impl Callers {
                 show(function, caller as usize, &sum);
             }
         }
-    }
-}
-
-impl Regs {
-    /// The word `offset` bytes above the stack pointer. For a function's entry and offsets that its
-    /// callers' frames have.
-    #[inline]
-    fn stack(&self, offset: usize) -> usize {
-        let at = self.sp().wrapping_add(offset) as *const usize;
-        // SAFETY: 0 is the return address. Other offsets come from the unwind tables, for calls from
-        // the same place: the word is in the current stack.
-        unsafe { at.read_volatile() }
-    }
-
-    /// See `ww_caller_offset()`. Below 4 GB, like all of a stack.
-    fn caller_offset(&self) -> Option<usize> {
-        // SAFETY: Reads the current stack. Any context.
-        match unsafe { bindings::ww_caller_offset(self.as_raw()) as usize } {
-            0 => None,
-            offset => Some(offset & 0xffff_ffff),
-        }
-    }
-
-    /// The return address. Valid at a function's entry only.
-    #[inline]
-    pub(crate) fn return_address(&self) -> usize {
-        self.stack(0)
     }
 }

@@ -152,17 +152,14 @@ impl Control {
         config.start &= probes.start.0.is_some();
         config.victims &= probes.victim.0.is_some();
         let knobs = &shared.knobs;
-        knobs.set_missed(
-            Function::EndWriteback,
-            probes.end.registration.missed_counter(),
-        );
+        knobs.set_probe(Function::EndWriteback, &probes.end.registration);
         for (function, probe) in [
             (Function::EndRead, &probes.end_read),
             (Function::Private2, &probes.private_2),
             (Function::Unlock, &probes.unlock),
         ] {
             if let Some(probe) = &probe.0 {
-                knobs.set_missed(function, probe.registration.missed_counter());
+                knobs.set_probe(function, &probe.registration);
             }
         }
         Arc::pin_init(
@@ -264,7 +261,7 @@ impl Control {
                 c_str!("__wake_up_locked_key"),
                 AfterWake {
                     shared: self.shared.clone(),
-                    wake: self.symbols.wake,
+                    wake: probes.wake.registration.range(),
                 },
             )?);
         }

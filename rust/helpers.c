@@ -10,7 +10,6 @@
 #include <linux/sched/clock.h>
 #include <linux/stackdepot.h>
 #include <linux/version.h>
-#include <asm/unwind.h>
 
 #include "bindings_helper.h"
 
@@ -84,26 +83,6 @@ u64 ww_context_id(void)
 struct ww_here ww_get_here(void)
 {
 	return (struct ww_here){ .context = ww_context_id(), .cpu = raw_smp_processor_id() };
-}
-
-/*
- * How far above a function's stack pointer at its entry the return address of
- * its caller is. It is the same for all calls from one place, as the unwind
- * tables have it. 0 if it cannot be told.
- */
-unsigned long ww_caller_offset(struct pt_regs *regs)
-{
-#ifdef CONFIG_UNWINDER_ORC
-	struct unwind_state state;
-
-	/* Starts at the caller; its own caller's frame begins above the address wanted. */
-	unwind_start(&state, current, regs, NULL);
-	if (unwind_done(&state) || !unwind_next_frame(&state) || state.error)
-		return 0;
-	return state.sp - sizeof(long) - regs->sp;
-#else
-	return 0;
-#endif
 }
 
 #ifdef CONFIG_STACKDEPOT

@@ -30,19 +30,16 @@ pub(crate) use wake::{Victim, Wake};
 use crate::{
     amplify::Amplify,
     callers::Callers,
-    detect::{callers::Function, config::Config},
+    detect::{callers::Function, config::Config, symbol::Range},
+    hook::kprobe,
     page::Page,
     report::Reporter,
     stats::{Counter, Stats},
-    text::Line,
     victims::Victims,
     windows::Windows,
 };
-use core::{
-    ffi::c_void,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed},
-};
-use kernel::{c_str, sync::Arc};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use kernel::sync::Arc;
 
 /// What the handlers share.
 pub(crate) struct Shared {
@@ -68,10 +65,8 @@ pub(crate) struct Knobs {
     sample: AtomicU32,
     /// `nmissed` of the probes that open windows, by [`Function`]; `NONE_MISSED` while there is none.
     missed: [AtomicPtr<kernel::ffi::c_ulong>; Function::ALL.len()],
-    /// A return address known to be in the function, by [`Function`]; 0 while none is.
-    inside: [AtomicUsize; Function::ALL.len()],
-    /// The last one found not to be in it: most are asked for again and again.
-    outside: [AtomicUsize; Function::ALL.len()],
+    /// Where the code of the functions that open windows is, by [`Function`].
+    ranges: [(AtomicUsize, AtomicUsize); Function::ALL.len()],
 }
 
 impl Knobs {
@@ -82,8 +77,7 @@ impl Knobs {
             audit_read: AtomicBool::new(false),
             sample: AtomicU32::new(u32::MAX),
             missed: [const { AtomicPtr::new(NONE_MISSED.as_ptr().cast()) }; Function::ALL.len()],
-            inside: [const { AtomicUsize::new(0) }; Function::ALL.len()],
-            outside: [const { AtomicUsize::new(0) }; Function::ALL.len()],
+            ranges: [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; Function::ALL.len()],
         };
         knobs.set(config);
         knobs
@@ -96,10 +90,17 @@ impl Knobs {
         self.sample.store(u32::MAX / config.sample.max(1), Relaxed);
     }
 
-    /// Says where to look up how many hits of the probe that opens the windows of `function` were
-    /// missed. It must stay valid until no handler runs any more.
-    pub(crate) fn set_missed(&self, function: Function, at: *const kernel::ffi::c_ulong) {
-        self.missed[function as usize].store(at.cast_mut(), Relaxed);
+    /// Says what probe opens the windows of `function`: where its code is, and where to look up how many of
+    /// its hits were missed. The probe must stay until no handler runs any more.
+    pub(crate) fn set_probe<T: kprobe::Handler>(
+        &self,
+        function: Function,
+        probe: &kprobe::Registration<T>,
+    ) {
+        let range = probe.range();
+        self.ranges[function as usize].0.store(range.start, Relaxed);
+        self.ranges[function as usize].1.store(range.size, Relaxed);
+        self.missed[function as usize].store(probe.missed_counter().cast_mut(), Relaxed);
     }
 
     #[inline]
@@ -118,26 +119,17 @@ impl Knobs {
     #[inline(always)]
     fn missed_of(&self, function: u8) -> u64 {
         let at = self.missed[function as usize % Function::ALL.len()].load(Relaxed);
-        // SAFETY: By what `set_missed` asks for. A statistic that the kernel writes without a lock.
+        // SAFETY: By what `set_probe` asks for. A statistic that the kernel writes without a lock.
         unsafe { at.read_volatile() as u64 }
     }
 
-    /// Is `return_to`, where a wake returns to, in `function`?
-    #[inline]
-    fn inside(&self, function: Function, return_to: usize) -> bool {
-        if self.inside[function as usize].load(Relaxed) == return_to {
-            return true;
+    /// Where the code of `function` is, which opens windows; nowhere if it has no probe.
+    fn range(&self, function: Function) -> Range {
+        let range = &self.ranges[function as usize % Function::ALL.len()];
+        Range {
+            start: range.0.load(Relaxed),
+            size: range.1.load(Relaxed),
         }
-        self.outside[function as usize].load(Relaxed) != return_to
-            && self.learn_inside(function, return_to)
-    }
-
-    #[cold]
-    fn learn_inside(&self, function: Function, return_to: usize) -> bool {
-        let inside = is_in(function.symbol().as_bytes(), return_to);
-        let known = if inside { &self.inside } else { &self.outside };
-        known[function as usize].store(return_to, Relaxed);
-        inside
     }
 }
 
@@ -154,13 +146,4 @@ impl Shared {
         }
         true
     }
-}
-
-/// Is this address of code in the function of that name? Any context (kernel/kallsyms.c, 6.12).
-#[cold]
-fn is_in(function: &[u8], address: usize) -> bool {
-    let mut symbol = Line::new();
-    // SAFETY: Printed as a symbol.
-    unsafe { symbol.put_pointer(c_str!("%ps"), address as *const c_void) };
-    symbol.as_bytes() == function
 }

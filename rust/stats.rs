@@ -53,7 +53,10 @@ counters! {
     WindowsOverwritten = "windows_overwritten",
     /// Windows that found no place: not watched.
     WindowsDropped = "windows_dropped",
-    /// Windows not believed, because an opening was missed while they were open.
+    /// Windows that a wake of another call has come upon: what it woke for was never their end.
+    WindowsForeign = "windows_foreign",
+    /// Windows not believed, because an opening was missed while they were open, or because other tracers
+    /// hide whose wake it is.
     WindowsDoubted = "windows_doubted",
     /// Wakes whose window was dropped, overwritten, or never opened.
     WakesWithoutWindow = "wakes_without_window",

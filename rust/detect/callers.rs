@@ -39,16 +39,6 @@ impl Function {
         Function::Unlock,
     ];
 
-    /// The name in the kernel.
-    pub(crate) fn symbol(self) -> &'static str {
-        match self {
-            Function::EndWriteback => "folio_end_writeback",
-            Function::EndRead => "folio_end_read",
-            Function::Private2 => "folio_end_private_2",
-            Function::Unlock => "folio_unlock",
-        }
-    }
-
     /// The name in files and configuration.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -73,20 +63,18 @@ impl Sites {
         }
     }
 
-    /// The row of the call of `function` from `caller`; `None` if there is no room for it.
-    #[inline]
-    pub(crate) fn row(&self, function: Function, caller: u64) -> Option<usize> {
+    /// The row of the call of `function` from `caller`, if it is known and easily found.
+    #[inline(always)]
+    pub(crate) fn known(&self, function: Function, caller: u64) -> Option<usize> {
         let key = key(function, caller);
-        let first = (key.wrapping_mul(0x61c8_8646_80b5_83eb) >> 40) as usize;
-        if self.keys[first % SITES].load(Relaxed) == key {
-            return Some(first % SITES);
-        }
-        self.find_row(key, first)
+        let row = first(key) % SITES;
+        (self.keys[row].load(Relaxed) == key).then_some(row)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn find_row(&self, key: u64, first: usize) -> Option<usize> {
+    /// The row of the call of `function` from `caller`; `None` if there is no room for it.
+    pub(crate) fn row(&self, function: Function, caller: u64) -> Option<usize> {
+        let key = key(function, caller);
+        let first = first(key);
         for probe in 0..PROBES {
             let row = first.wrapping_add(probe) % SITES;
             let place = self.keys.get(row)?;
@@ -116,6 +104,13 @@ impl Sites {
     }
 }
 
+/// The place that is looked at first, modulo [`SITES`].
+#[inline(always)]
+fn first(key: u64) -> usize {
+    (key.wrapping_mul(0x61c8_8646_80b5_83eb) >> 40) as usize
+}
+
+#[inline(always)]
 fn key(function: Function, caller: u64) -> u64 {
     ((function as u64) << 60) | (caller & !(0xf << 60))
 }

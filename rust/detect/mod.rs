@@ -10,5 +10,7 @@ pub(crate) mod amplify;
 pub(crate) mod callers;
 pub(crate) mod config;
 pub(crate) mod limit;
+pub(crate) mod origin;
+pub(crate) mod symbol;
 pub(crate) mod verdict;
 pub(crate) mod window;

@@ -137,8 +137,10 @@ pub(crate) struct Opened {
     pub(crate) caller: u64,
     /// Something that is the same at the wake, or else the window isn't to be believed.
     pub(crate) epoch: u64,
+    /// Where on the stack that address was: the lower half.
+    pub(crate) slot: u32,
     /// The caller's row, in the terms of who opens.
-    pub(crate) row: u32,
+    pub(crate) row: u8,
     /// The function that opened it, in the terms of who opens.
     pub(crate) function: u8,
     /// The CPU.
@@ -269,7 +271,7 @@ struct Details {
     when_ns: AtomicU64,
     caller: AtomicU64,
     epoch: AtomicU64,
-    /// `row`, `function`, `cpu`.
+    /// `slot`, `row`, `function`, `cpu`.
     place: AtomicU64,
     notes: [Note; Mark::COUNT],
 }
@@ -282,7 +284,8 @@ impl Details {
             when_ns: self.when_ns.load(Relaxed),
             caller: self.caller.load(Relaxed),
             epoch: self.epoch.load(Relaxed),
-            row: (place >> 32) as u32,
+            slot: (place >> 32) as u32,
+            row: (place >> 24) as u8,
             function: (place >> 16) as u8,
             cpu: place as u16,
         }
@@ -438,7 +441,8 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
             details.when_ns.store(opened.when_ns, Relaxed);
             details.caller.store(opened.caller, Relaxed);
             details.epoch.store(opened.epoch, Relaxed);
-            let place = (u64::from(opened.row) << 32)
+            let place = (u64::from(opened.slot) << 32)
+                | (u64::from(opened.row) << 24)
                 | (u64::from(opened.function) << 16)
                 | u64::from(opened.cpu);
             details.place.store(place, Relaxed);

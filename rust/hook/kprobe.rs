@@ -8,8 +8,8 @@ use super::{
     registered::{Object, Registered},
     Regs,
 };
-use crate::bindings;
-use kernel::{error::to_result, prelude::*};
+use crate::{bindings, detect::symbol::Range, text::Line};
+use kernel::{c_str, error::to_result, prelude::*};
 
 /// What is done when the function is entered.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -90,6 +90,19 @@ impl<T: Handler> Registration<T> {
         unsafe { core::ptr::addr_of!((*self.0.get()).nmissed) }
     }
 
+    /// Where the function's code is; nowhere, if that can't be told.
+    pub(crate) fn range(&self) -> Range {
+        // SAFETY: It is registered as long as `self` lives, and the kernel does not change `addr`.
+        let address = unsafe { (*self.0.get()).addr } as usize;
+        let mut shown = Line::new();
+        // SAFETY: Printed as a symbol.
+        unsafe { shown.put_pointer(c_str!("%pS"), address as *const core::ffi::c_void) };
+        core::str::from_utf8(shown.as_bytes())
+            .ok()
+            .and_then(|shown| Range::parse(address, shown))
+            .unwrap_or_default()
+    }
+
     /// # Safety
     ///
     /// Called by the kernel only, with the kprobe of a `Registration<T>` and the registers of the
@@ -104,4 +117,22 @@ impl<T: Handler> Registration<T> {
         handler.entry(unsafe { Regs::from_raw(regs) });
         0
     }
+}
+
+/// Where a symbol is; kprobes can look up what is not exported. May sleep.
+pub(crate) fn address(symbol: &'static CStr) -> Option<usize> {
+    let mut probe = bindings::kprobe {
+        symbol_name: symbol.as_char_ptr(),
+        flags: bindings::KPROBE_FLAG_DISABLED,
+        // SAFETY: All-zero is what a C initialiser leaves in the other fields.
+        ..unsafe { core::mem::zeroed() }
+    };
+    // SAFETY: `probe` is initialised, and stays where it is until it is unregistered.
+    if unsafe { bindings::register_kprobe(&mut probe) } == 0 {
+        // SAFETY: Just registered.
+        unsafe { bindings::unregister_kprobe(&mut probe) };
+    }
+    // `register_kprobe()` (kernel/kprobes.c, 6.12) has found it before it refuses to probe it.
+    let address = probe.addr as usize;
+    (address != 0).then_some(address)
 }

@@ -10,6 +10,7 @@
 pub(crate) mod kprobe;
 mod registered;
 pub(crate) mod return_probe;
+pub(crate) mod stack;
 pub(crate) mod tracepoint;
 
 use crate::{bindings, compat};

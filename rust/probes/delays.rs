@@ -2,11 +2,12 @@
 
 //! Where windows are held open, if that is asked for.
 
-use super::{is_in, Shared};
+use super::Shared;
 use crate::{
-    bindings, compat,
+    bindings,
     detect::{
         amplify::{Bit as DelayBit, Place},
+        symbol::Range,
         verdict::{self, Past, Verdict},
         window::Bit,
     },
@@ -15,7 +16,7 @@ use crate::{
     report::Site,
 };
 use core::ffi::c_void;
-use kernel::{str::CStr, sync::Arc};
+use kernel::sync::Arc;
 
 impl Shared {
     /// At the entry of the wake.
@@ -89,15 +90,16 @@ impl return_probe::Handler for AroundClear {
 /// (kernel/sched/wait.c, 6.12) in `folio_wake_bit()`, while a delay is asked for there.
 pub(crate) struct AfterWake {
     pub(crate) shared: Arc<Shared>,
-    /// The name of `folio_wake_bit()` here: others call the function too.
-    pub(crate) wake: &'static CStr,
+    /// Where the code of `folio_wake_bit()` is: others call the function too.
+    pub(crate) wake: Range,
 }
 
 impl return_probe::Handler for AfterWake {
     type Carried = Held;
 
     fn entry(&self, regs: &Regs) -> Option<Held> {
-        if !is_in(compat::c_bytes(self.wake), regs.return_address()) {
+        let caller = self.shared.callers.return_address(regs);
+        if !caller.is_some_and(|caller| self.wake.has(caller)) {
             return None;
         }
         let mut flag = 0;

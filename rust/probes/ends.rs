@@ -5,6 +5,7 @@
 use super::Shared;
 use crate::{
     bindings,
+    callers::Site,
     detect::{
         callers::Function,
         verdict::{self, End, Verdict},
@@ -12,7 +13,7 @@ use crate::{
     },
     hook::{kprobe, Regs},
     page::Page,
-    report::Site,
+    report,
     stats::Counter,
     windows,
 };
@@ -21,7 +22,7 @@ use kernel::sync::Arc;
 
 impl Shared {
     #[inline(always)]
-    fn open_window(&self, page: Page, bit: Bit, function: Function, caller: usize, row: usize) {
+    fn open_window(&self, page: Page, bit: Bit, function: Function, site: Site, regs: &Regs) {
         let here = windows::here();
         self.windows.open(
             page,
@@ -29,9 +30,10 @@ impl Shared {
             here.context,
             Opened {
                 when_ns: windows::now(),
-                caller: caller as u64,
+                caller: site.caller as u64,
+                slot: regs.sp() as u32,
                 epoch: self.knobs.missed(function),
-                row: row as u32,
+                row: site.row as u8,
                 function: function as u8,
                 cpu: here.cpu as u16,
             },
@@ -52,16 +54,15 @@ impl kprobe::Handler for EndOfWriteback {
             return;
         }
         shared.stats.count(Counter::EndWriteback);
-        let caller = shared.callers.of_caller(regs);
-        let row = shared.callers.row(Function::EndWriteback, caller);
+        let site = shared.callers.site_of_caller(Function::EndWriteback, regs);
         match verdict::end_of_writeback(folio.writeback(), || folio.holders()) {
             End::Held(spare) => {
-                if let Some(row) = shared.callers.this_cpu(row) {
+                if let Some(row) = shared.callers.this_cpu(site.row) {
                     row.audit(spare);
                 }
             }
             End::Unreferenced(spare) => {
-                if let Some(row) = shared.callers.this_cpu(row) {
+                if let Some(row) = shared.callers.this_cpu(site.row) {
                     row.audit(spare);
                 }
                 // SAFETY: Takes numbers. Any context.
@@ -70,23 +71,29 @@ impl kprobe::Handler for EndOfWriteback {
                         folio.pfn() as _,
                         folio.refcount(),
                         spare,
-                        caller as _,
+                        site.caller as _,
                     );
                 }
                 let ip = regs.ip();
-                shared
-                    .reporter
-                    .report(Verdict::Unreferenced, Site::EndOfWriteback, folio, ip);
+                shared.reporter.report(
+                    Verdict::Unreferenced,
+                    report::Site::EndOfWriteback,
+                    folio,
+                    ip,
+                );
             }
             End::NotWriteback => {
                 let ip = regs.ip();
-                shared
-                    .reporter
-                    .report(Verdict::NotWriteback, Site::EndOfWriteback, folio, ip);
+                shared.reporter.report(
+                    Verdict::NotWriteback,
+                    report::Site::EndOfWriteback,
+                    folio,
+                    ip,
+                );
             }
         }
         if shared.knobs.writeback.load(Relaxed) {
-            shared.open_window(folio, Bit::Writeback, Function::EndWriteback, caller, row);
+            shared.open_window(folio, Bit::Writeback, Function::EndWriteback, site, regs);
         }
     }
 }
@@ -108,10 +115,9 @@ impl kprobe::Handler for EndOfBit {
         if !shared.looks_at(folio) {
             return;
         }
-        let caller = regs.return_address();
-        let row = shared.callers.row(self.function, caller);
+        let site = shared.callers.site(self.function, regs);
         if self.function == Function::EndRead && shared.knobs.audit_read.load(Relaxed) {
-            if let Some(row) = shared.callers.this_cpu(row) {
+            if let Some(row) = shared.callers.this_cpu(site.row) {
                 row.audit(verdict::spare(|| folio.holders()));
             }
         }
@@ -119,7 +125,7 @@ impl kprobe::Handler for EndOfBit {
             Function::Private2 => Bit::Private2,
             _ => Bit::Locked,
         };
-        shared.open_window(folio, bit, self.function, caller, row);
+        shared.open_window(folio, bit, self.function, site, regs);
     }
 }
 
@@ -139,7 +145,7 @@ impl kprobe::Handler for Start {
             let ip = regs.ip();
             shared
                 .reporter
-                .report(Verdict::UnlockedStart, Site::Start, folio, ip);
+                .report(Verdict::UnlockedStart, report::Site::Start, folio, ip);
         }
         shared.windows.started(folio);
     }

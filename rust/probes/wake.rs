@@ -7,6 +7,7 @@ use crate::{
     bindings,
     detect::{
         callers::Function,
+        origin::{Call, Origin},
         verdict::{self, Owner, Past, Verdict},
         window::{Bit, Closed, Mark},
     },
@@ -50,13 +51,18 @@ impl kprobe::Handler for Wake {
         } else {
             Some(page.owner())
         };
-        let window = match bit {
-            Some(bit) => match shared.windows.wake(page, bit) {
-                Some(window) if shared.woken_by_opener(&window, regs) => Some(window),
-                _ => None,
-            },
-            None => None,
-        };
+        let mut window = bit.and_then(|bit| shared.windows.wake(page, bit));
+        if let Some(there) = &window {
+            let not_its_own = match shared.origin(there, regs) {
+                Origin::Own if !shared.doubtful(there) => None,
+                Origin::Foreign => Some(Counter::WindowsForeign),
+                Origin::Own | Origin::Hidden => Some(Counter::WindowsDoubted),
+            };
+            if let Some(counter) = not_its_own {
+                stats.count(counter);
+                window = None;
+            }
+        }
         let past = match &window {
             Some(window) => self.ended(window, page, flag, stats),
             None => {
@@ -78,10 +84,6 @@ impl Wake {
     #[inline(always)]
     fn ended(&self, window: &Closed<'_>, page: Page, flag: u32, stats: Here<'_>) -> Past {
         let shared = &*self.0;
-        if shared.doubtful(window) {
-            stats.count(Counter::WindowsDoubted);
-            return Past::default();
-        }
         let length = windows::now().saturating_sub(window.opened.when_ns);
         stats.count(Counter::WindowsWoken);
         if let Some(row) = shared.callers.this_cpu(window.opened.row as usize) {
@@ -112,23 +114,29 @@ impl Shared {
         window.opened.epoch != self.knobs.missed_of(window.opened.function)
     }
 
-    /// Is the wake made by the function that has opened the window?
+    /// Is the wake made by the call that has opened the window?
     ///
     /// One function alone wakes for `PG_writeback`, and one for `PG_private_2`. For `PG_locked` it is
     /// `folio_end_read()` or `folio_unlock()`, and the latter mostly opens no windows: its wake
     /// must not take what an end of read has left behind. Both jump to `folio_wake_bit()` as the last
-    /// thing they do, so that it returns to their caller, which the window has; or they call it.
+    /// thing they do, so that it returns to their caller, from the same place on the stack.
     #[inline]
-    fn woken_by_opener(&self, window: &Closed<'_>, regs: &Regs) -> bool {
+    fn origin(&self, window: &Closed<'_>, regs: &Regs) -> Origin {
         const END_READ: u8 = Function::EndRead as u8;
         const UNLOCK: u8 = Function::Unlock as u8;
         let function = match window.opened.function {
             END_READ => Function::EndRead,
             UNLOCK => Function::Unlock,
-            _ => return true,
+            _ => return Origin::Own,
         };
-        let return_to = regs.return_address();
-        return_to as u64 == window.opened.caller || self.knobs.inside(function, return_to)
+        let call = Call {
+            slot: window.opened.slot,
+            caller: window.opened.caller,
+        };
+        if call.slot == regs.sp() as u32 && call.caller == regs.top() as u64 {
+            return Origin::Own;
+        }
+        self.callers.origin(call, regs, self.knobs.range(function))
     }
 
     /// The rare case: the page was freed, or looks as if nobody held it.
@@ -165,9 +173,10 @@ impl Shared {
         let since = window
             .as_ref()
             .map_or(0, |window| now.saturating_sub(window.opened.when_ns));
-        let caller = window
-            .as_ref()
-            .map_or(regs.return_address() as u64, |window| window.opened.caller);
+        let caller = window.as_ref().map_or_else(
+            || self.callers.return_address(regs).unwrap_or(0) as u64,
+            |window| window.opened.caller,
+        );
         // SAFETY: Takes numbers. Any context.
         unsafe {
             bindings::ww_trace_wake_leak(

@@ -33,7 +33,11 @@ mod config;
 #[cfg(not(loom))]
 mod limit;
 #[cfg(not(loom))]
+mod origin;
+#[cfg(not(loom))]
 mod report_ring;
+#[cfg(not(loom))]
+mod symbol;
 #[cfg(not(loom))]
 mod verdict;
 #[cfg(not(loom))]

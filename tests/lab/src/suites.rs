@@ -380,6 +380,8 @@ fn module(run: &mut Run) -> Result<Vec<Test>> {
 fn detector(run: &mut Run) -> Result<Vec<Test>> {
     let boot = Boot::of_scripts(run.lab, "stock", "detector", &["detector"])?;
     let mut tests = guest_tests(&run.boot(&boot)?);
+    let boot = Boot::of_scripts(run.lab, "stock", "traced", &["traced"])?;
+    tests.extend(guest_tests(&run.boot(&boot)?));
     let boot = Boot::of_scripts(run.lab, "stock", "panic", &["panic-on-report"])?;
     let guest = run.boot(&boot)?;
     let reported = !guest.console.reports(guest.console.all()).is_empty();

@@ -1,0 +1,158 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Other people trace, and put their trampolines where wakewatch reads return addresses: return probes and
+# the function graph tracer, on the end of a read and on the wake, before and after insmod, one over
+# another. The read race is lost all the same, and wakewatch has to say so, as often as it does when it is alone.
+# And the other way round: a wake that is nobody's window's stays without one.
+#
+# kernel: any
+# memory: 1G
+# timeout: 240
+
+# Functions are run by check().
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+T=/sys/kernel/tracing
+KO_STALE=${WW_KO%.ko}_stale.ko
+
+# --- tracers ----------------------------------------------------------------------
+
+# A return probe on FUNCTION.
+probe_on() {
+	echo "r:ww_$1 $1" >>"$T/kprobe_events" && echo 1 >"$T/events/kprobes/ww_$1/enable"
+}
+
+# The function graph tracer, on FUNCTION...
+graph_on() {
+	printf '%s\n' "$@" >"$T/set_ftrace_filter" && echo function_graph >"$T/current_tracer"
+}
+
+# tracer WORD: probe:FUNCTION or graph:FUNCTION[+FUNCTION].
+tracer() {
+	local functions
+	case $1 in
+	probe:*) probe_on "${1#*:}" ;;
+	graph:*)
+		IFS=+ read -r -a functions <<<"${1#*:}"
+		graph_on "${functions[@]}"
+		;;
+	esac
+}
+
+all_off() {
+	local f
+	echo nop >"$T/current_tracer"
+	echo >"$T/set_ftrace_filter"
+	for f in "$T"/events/kprobes/ww_*/enable; do
+		[ ! -e "$f" ] || echo 0 >"$f"
+	done
+	echo >"$T/kprobe_events"
+}
+
+# How often the tracer or the probe has been hit, or this is a test of nothing.
+hit() {
+	local n=0
+	if [ "$(cat "$T/current_tracer")" = function_graph ]; then
+		n=$(grep -c '()' "$T/trace")
+	fi
+	n=$((n + $(awk '/ww_/ { n += $2 } END { print n + 0 }' "$T/kprobe_profile")))
+	echo "tracers were hit $n times"
+	[ "$n" -gt 0 ]
+}
+
+# --- the race ---------------------------------------------------------------------
+
+# Each page that was freed while its wake was held back is a finding.
+race_is_told() {
+	local freed found
+	echo 1 >"$WW_DEBUGFS/reset"
+	"$WW_REPRO" read-race "$WW_MNT" --retake --rounds 2 >/dev/null || return 1
+	freed=$(ww_stat delay_freed)
+	found=$(($(ww_stat reused) + $(ww_stat zero_ref)))
+	grep -E '^(delay_freed|reused|zero_ref|windows_(opened|woken|foreign|doubted|retired)|wake|callers_dropped):' "$WW_DEBUGFS/stats" | paste -sd ' '
+	grep ^site=end_read "$WW_DEBUGFS/windows"
+	[ "$freed" -ge 5 ] || { echo "the race was not lost"; return 1; }
+	if [ "$(ww_stat reused)" -lt 5 ] || [ "$found" -lt "$freed" ]; then
+		echo "$freed freed, $found told"
+		return 1
+	fi
+	# What is told of call sites is a caller, and no trampoline.
+	! grep -hE 'caller=(arch_rethook_trampoline|return_to_handler|0x)' "$WW_DEBUGFS/windows" "$WW_DEBUGFS/callers"
+}
+
+# traced TRACER... -- TRACER...: those before `--' are there when wakewatch is loaded, the others come later.
+traced() {
+	local status=0 loaded='' word
+	for word in "$@"; do
+		if [ "$word" = -- ]; then
+			load_wakewatch || return 1
+			loaded=1
+		else
+			tracer "$word" || status=1
+		fi
+	done
+	[ -n "$loaded" ] || return 1
+	race_is_told || status=1
+	[ $# -eq 1 ] || hit || status=1
+	unload_wakewatch
+	all_off
+	return "$status"
+}
+
+# --- nobody's window --------------------------------------------------------------
+
+# The end of a read has left a window behind, since nobody waited; the page was freed and allocated
+# again, and is now unlocked. All in one task: that window is not this wake's.
+stale_window_is_left() {
+	local status=0 word
+	load_wakewatch
+	for word in "$@"; do
+		tracer "$word" || status=1
+	done
+	insmod "$KO_STALE" && rmmod wakewatch_stale || status=1
+	grep -E '^(reused|zero_ref|windows_(opened|woken|foreign|doubted)|marks_freed):' "$WW_DEBUGFS/stats" | paste -sd ' '
+	[ "$(ww_stat reused)" -eq 0 ] || { grep ^BUG "$WW_DEBUGFS/reports"; status=1; }
+	[ "$(ww_stat marks_freed)" -gt 0 ] || { echo "no page was freed in its window"; status=1; }
+	[ "$(ww_stat windows_foreign)" -gt 0 ] || { echo "not counted"; status=1; }
+	[ $# -eq 0 ] || hit || status=1
+	unload_wakewatch
+	all_off
+	return "$status"
+}
+
+WAKE=folio_wake_bit
+END=folio_end_read
+UNLOCK=folio_unlock
+
+plan 23
+setup_loop
+mount -t tracefs tracefs "$T" 2>/dev/null
+echo 0 >/proc/sys/kernel/kptr_restrict
+check "alone" traced --
+check "a return probe on the wake, then wakewatch" traced probe:$WAKE --
+check "wakewatch, then a return probe on the wake" traced -- probe:$WAKE
+check "a return probe on the end of reads, then wakewatch" traced probe:$END --
+check "wakewatch, then a return probe on the end of reads" traced -- probe:$END
+check "return probes on both, then wakewatch" traced probe:$WAKE probe:$END --
+check "wakewatch, then return probes on both" traced -- probe:$WAKE probe:$END
+check "graph tracer on the wake, then wakewatch" traced graph:$WAKE --
+check "wakewatch, then the graph tracer on the wake" traced -- graph:$WAKE
+check "graph tracer on the end of reads, then wakewatch" traced graph:$END --
+check "wakewatch, then the graph tracer on the end of reads" traced -- graph:$END
+check "graph tracer on both, then wakewatch" traced graph:$WAKE+$END --
+check "wakewatch, then the graph tracer on both" traced -- graph:$WAKE+$END
+check "graph tracer on the end of reads, return probe on the wake" traced -- graph:$END probe:$WAKE
+check "return probe on the end of reads, graph tracer on the wake" traced -- probe:$END graph:$WAKE
+check "graph tracer on both, then return probes on both" traced -- graph:$WAKE+$END probe:$WAKE probe:$END
+check "return probes on both, wakewatch, then the graph tracer on both" traced probe:$WAKE probe:$END -- graph:$WAKE+$END
+check "graph tracer on both, wakewatch, then return probes on both" traced graph:$WAKE+$END -- probe:$WAKE probe:$END
+check "nobody's window: alone" stale_window_is_left
+check "nobody's window: return probes" stale_window_is_left probe:$WAKE probe:$END probe:$UNLOCK
+check "nobody's window: graph tracer" stale_window_is_left graph:$WAKE+$END+$UNLOCK
+check "nobody's window: graph tracer below return probes" stale_window_is_left graph:$END+$UNLOCK probe:$WAKE
+check "nobody's window: return probes below the graph tracer" stale_window_is_left probe:$END probe:$UNLOCK graph:$WAKE
+finish
