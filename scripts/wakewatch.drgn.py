@@ -251,7 +251,7 @@ ENTRY_BYTES = 32
 STORY_DEPTH = 5
 # States of a slot (rust/ring.rs).
 BUSY, READY, SHOWING, KEPT = 1, 2, 3, 4
-# Discriminants of Site (rust/report.rs) and Trace (rust/detect/window.rs).
+# Discriminants of Site (rust/report.rs) and Trace (rust/detect/note.rs).
 END_OF_WRITEBACK, AFTER_CLEAR, WAKE, START = range(4)
 NONE, UNKNOWN, KNOWN = range(3)
 # In the order of Mark, with what story.rs calls them in the story and in the line for machines.
@@ -279,7 +279,7 @@ HANDLER_PLUMBING = {
 
 
 class Event:
-    """Who did something, and when: Event of rust/detect/window.rs."""
+    """Who did something, and when: Event of rust/detect/note.rs."""
 
     def __init__(self, when_ns, cpu, context, comm, pid, stack=0):
         self.when_ns = when_ns
@@ -408,7 +408,7 @@ class Files:
                 yield table[index].words[way], num(word), copy[index].details[way]
 
     def open(self):
-        flags = {value: f"PG_{snake(name)}" for value, name in variants("detect::window::Bit").items()}
+        flags = {value: f"PG_{snake(name)}" for value, name in variants("detect::word::Bit").items()}
         tasks = {task.value_() for task in for_each_task(prog)}
         windows = []
         for place, word, details in self._words():
@@ -573,7 +573,7 @@ class Files:
             state = Object(prog, "u32", address=trace.address_).value_()
             event = None
             if state == KNOWN:
-                known = at("detect::window::Trace::Known", trace.address_).member_("__0")
+                known = at("detect::note::Trace::Known", trace.address_).member_("__0")
                 event = Event(
                     known.when_ns.value_(),
                     known.cpu.value_(),

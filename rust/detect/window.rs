@@ -12,9 +12,7 @@
 //! or a bucket full drops what he wanted to note, and it is counted. Any context, hardirq in the
 //! middle of an operation on the same CPU included.
 //!
-//! A window is one 64-bit word and details behind it. The word has the page, the marks and a
-//! generation, so that every change is one compare-and-exchange and a late marker can't
-//! mark the next window in the same place:
+//! A window is one [`Word`] and details behind it, in a place of a bucket:
 //!
 //! ```text
 //!   Empty --open--> BUSY --> open --mark--> open|FREED --mark--> open|FREED|ALLOCATED
@@ -27,6 +25,14 @@
 //!
 //! Nothing here is the kernel's: `tests/host` compiles, tests and model-checks the same file.
 
+use super::{
+    note::Note,
+    word::{Generation, Key, Place, Word},
+};
+pub(crate) use super::{
+    note::{Event, Trace},
+    word::{Bit, Mark},
+};
 use crate::sync::{
     fence, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -43,90 +49,8 @@ const FREED_PAGES: usize = 8;
 /// can't happen more often.
 const TRIES: usize = 4;
 
-const PFN_BITS: u32 = 40;
-const PFN: u64 = (1 << PFN_BITS) - 1;
-const BUSY: u64 = 1 << 40;
-const FREED: u64 = 1 << 41;
-const ALLOCATED: u64 = 1 << 42;
-const STARTED: u64 = 1 << 43;
-const BIT_SHIFT: u32 = 44;
-const BIT: u64 = 3 << BIT_SHIFT;
-const GENERATION_SHIFT: u32 = 46;
 /// The bits of a hash that choose a place are those from here on.
 const HASH_SHIFT: u32 = 40;
-const GENERATION: u64 = u64::MAX << GENERATION_SHIFT;
-
-/// Whose clearing opens a window and whose wake closes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bit {
-    /// `PG_writeback`.
-    Writeback = 1,
-    /// `PG_locked`.
-    Locked = 2,
-    /// `PG_private_2`.
-    Private2 = 3,
-}
-
-/// What can happen to a page while it has an open window, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// It was freed.
-    Freed,
-    /// It was allocated again, after that.
-    Allocated,
-    /// Writeback of it was started, after it was freed.
-    Started,
-}
-
-impl Mark {
-    /// How many there are; `as usize` of each is below it.
-    pub(crate) const COUNT: usize = 3;
-
-    fn flag(self) -> u64 {
-        match self {
-            Mark::Freed => FREED,
-            Mark::Allocated => ALLOCATED,
-            Mark::Started => STARTED,
-        }
-    }
-
-    /// May an open window get this mark?
-    fn fits(self, word: u64) -> bool {
-        word & (BUSY | self.flag()) == 0
-            && word & BIT != 0
-            && (self == Mark::Freed || word & FREED != 0)
-    }
-}
-
-/// Who did something, and when.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Event {
-    /// Nanoseconds of the clock that the table is used with.
-    pub(crate) when_ns: u64,
-    /// The task that was current.
-    pub(crate) pid: i32,
-    /// The CPU.
-    pub(crate) cpu: u16,
-    /// Task, softirq, hardirq or nmi, in the caller's numbers.
-    pub(crate) context: u16,
-    /// The task's `comm`.
-    pub(crate) comm: [u8; 16],
-    /// A handle for the stack, 0 if there is none.
-    pub(crate) stack: u32,
-}
-
-/// What is known of an event. The representation is for debuggers, which read the discriminant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Trace {
-    /// It did not happen.
-    #[default]
-    None,
-    /// It did happen; who did it was still being written down, or could not be.
-    Unknown,
-    /// It did happen.
-    Known(Event),
-}
 
 /// What is noted when a window is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,84 +111,6 @@ pub(crate) struct Marked {
     pub(crate) dropped: u32,
 }
 
-/// A mark's details: a sequence word of its own guards them, because who marks may be slow, and
-/// the window long gone.
-struct Note {
-    /// 0, or the window's generation and one of the two below.
-    state: AtomicU64,
-    when_ns: AtomicU64,
-    /// `pid`, `cpu`, `context`.
-    who: AtomicU64,
-    comm: [AtomicU64; 2],
-    stack: AtomicU64,
-}
-
-const WRITING: u64 = 1;
-const WRITTEN: u64 = 2;
-
-impl Note {
-    fn new() -> Self {
-        Self {
-            state: AtomicU64::new(0),
-            when_ns: AtomicU64::new(0),
-            who: AtomicU64::new(0),
-            comm: [AtomicU64::new(0), AtomicU64::new(0)],
-            stack: AtomicU64::new(0),
-        }
-    }
-
-    fn write(&self, generation: u64, event: &Event) -> bool {
-        let state = self.state.load(Relaxed);
-        // A slow one of an earlier window is at it, or this is the slow one.
-        if state & WRITING != 0
-            || (generation.wrapping_sub(state & GENERATION) as i64) < 0
-            || self
-                .state
-                .compare_exchange(state, generation | WRITING, Acquire, Relaxed)
-                .is_err()
-        {
-            return false;
-        }
-        fence(Release);
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = event.comm;
-        let comm = [
-            u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_le_bytes([i, j, k, l, m, n, o, p]),
-        ];
-        self.when_ns.store(event.when_ns, Relaxed);
-        let who = (u64::from(event.pid as u32) << 32)
-            | (u64::from(event.cpu) << 16)
-            | u64::from(event.context);
-        self.who.store(who, Relaxed);
-        self.comm[0].store(comm[0], Relaxed);
-        self.comm[1].store(comm[1], Relaxed);
-        self.stack.store(u64::from(event.stack), Relaxed);
-        self.state.store(generation | WRITTEN, Release);
-        true
-    }
-
-    fn read(&self, generation: u64) -> Option<Event> {
-        if self.state.load(Acquire) != generation | WRITTEN {
-            return None;
-        }
-        let who = self.who.load(Relaxed);
-        let mut comm = [0; 16];
-        for (to, from) in comm.chunks_exact_mut(8).zip(&self.comm) {
-            to.copy_from_slice(&from.load(Relaxed).to_le_bytes());
-        }
-        let event = Event {
-            when_ns: self.when_ns.load(Relaxed),
-            pid: (who >> 32) as i32,
-            cpu: (who >> 16) as u16,
-            context: who as u16,
-            comm,
-            stack: self.stack.load(Relaxed) as u32,
-        };
-        fence(Acquire);
-        (self.state.load(Relaxed) == generation | WRITTEN).then_some(event)
-    }
-}
-
 /// What is behind a window's word; valid while that is open and stays the same.
 struct Details {
     context: AtomicU64,
@@ -298,7 +144,7 @@ pub(crate) struct Closed<'a> {
     pub(crate) opened: Opened,
     /// See [`Window`].
     pub(crate) superseded: bool,
-    word: u64,
+    word: Word,
     details: &'a Details,
 }
 
@@ -306,7 +152,7 @@ impl Closed<'_> {
     /// Has it got this mark?
     #[inline(always)]
     pub(crate) fn has(&self, mark: Mark) -> bool {
-        self.word & mark.flag() != 0
+        self.word.has(mark)
     }
 
     /// All that is known of it. A mark's details say whether they are still this window's.
@@ -323,7 +169,7 @@ impl Closed<'_> {
 /// A bucket of the table. Its first cache line is all that a page which has no window costs.
 #[repr(align(64))]
 pub(crate) struct Bucket {
-    words: [AtomicU64; WAYS],
+    words: [Place; WAYS],
     details: [Details; WAYS],
 }
 
@@ -331,7 +177,7 @@ impl Bucket {
     /// One without a window.
     pub(crate) fn new() -> Self {
         Self {
-            words: core::array::from_fn(|_| AtomicU64::new(0)),
+            words: core::array::from_fn(|_| Place::new()),
             details: core::array::from_fn(|_| Details {
                 context: AtomicU64::new(0),
                 when_ns: AtomicU64::new(0),
@@ -345,11 +191,10 @@ impl Bucket {
 
     /// The window of this context, page and bit, if there is one.
     #[inline(always)]
-    fn find(&self, key: u64, context: u64) -> Option<(&AtomicU64, &Details, u64)> {
+    fn find(&self, key: Key, context: u64) -> Option<(&Place, &Details, Word)> {
         for way in 0..WAYS {
             let old = self.words[way].load(Acquire);
-            if old & (PFN | BIT | BUSY) == key && self.details[way].context.load(Relaxed) == context
-            {
+            if old.is(key) && self.details[way].context.load(Relaxed) == context {
                 return Some((&self.words[way], &self.details[way], old));
             }
         }
@@ -358,30 +203,28 @@ impl Bucket {
 
     /// Is there any window of this page and bit?
     #[inline(always)]
-    fn has(&self, key: u64) -> bool {
-        self.words
-            .iter()
-            .any(|word| word.load(Acquire) & (PFN | BIT | BUSY) == key)
+    fn has(&self, key: Key) -> bool {
+        self.words.iter().any(|word| word.load(Acquire).is(key))
     }
 
     /// Is there one that was opened later than that?
     #[cold]
     #[inline(never)]
-    fn superseded(&self, key: u64, since: u64) -> bool {
+    fn superseded(&self, key: Key, since: u64) -> bool {
         self.ways().any(|(other, details)| {
             let then = other.load(Acquire);
-            if then & (PFN | BIT | BUSY) != key {
+            if !then.is(key) {
                 return false;
             }
             let later = details.when_ns.load(Relaxed) > since;
             // Closed or marked meanwhile, it is the same window.
             fence(Acquire);
-            later && (other.load(Relaxed) ^ then) & GENERATION == 0
+            later && other.load(Relaxed).generation() == then.generation()
         })
     }
 
     #[inline]
-    fn ways(&self) -> impl Iterator<Item = (&AtomicU64, &Details)> {
+    fn ways(&self) -> impl Iterator<Item = (&Place, &Details)> {
         self.words.iter().zip(&self.details)
     }
 }
@@ -419,7 +262,7 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
     pub(crate) fn open(&self, pfn: u64, bit: Bit, context: u64, opened: Opened) -> Outcome {
         let mut outcome = Outcome::default();
         let (first, bucket) = self.bucket(pfn);
-        let key = page_and_bit(pfn, bit);
+        let key = Key::new(pfn, bit);
         let mixed = mix(context);
         let last = &self.last[(mixed >> HASH_SHIFT) as usize % CONTEXTS];
         // Its own first: the place may be the one that is wanted.
@@ -429,11 +272,8 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
                 return outcome;
             };
             let (word, details) = (&bucket.words[way % WAYS], &bucket.details[way % WAYS]);
-            let generation = (old & GENERATION).wrapping_add(1 << GENERATION_SHIFT);
-            if word
-                .compare_exchange(old, generation | BUSY, Acquire, Relaxed)
-                .is_err()
-            {
+            let opening = old.opening();
+            if word.replace(old, opening, Acquire).is_err() {
                 continue;
             }
             fence(Release);
@@ -446,11 +286,14 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
                 | (u64::from(opened.function) << 16)
                 | u64::from(opened.cpu);
             details.place.store(place, Relaxed);
-            word.store(generation | key, Release);
+            word.store(opening.open(key), Release);
             outcome.open = true;
             outcome.retired |= same;
-            outcome.overwrote = !same && old & BIT != 0;
-            last.store(pack(mixed, (first | way) as u64, generation), Relaxed);
+            outcome.overwrote = !same && old.is_open();
+            last.store(
+                pack(mixed, (first | way) as u64, opening.generation()),
+                Relaxed,
+            );
             return outcome;
         }
         outcome
@@ -464,7 +307,7 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         bucket
             .words
             .iter()
-            .any(|word| (word.load(Relaxed) ^ pfn) & PFN == 0)
+            .any(|word| word.load(Relaxed).is_of(pfn))
     }
 
     /// Notes that `mark` has happened to the folio at `pfn`; `event` is asked only if it has an open
@@ -510,14 +353,14 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
     #[inline(always)]
     pub(crate) fn wake(&self, pfn: u64, bit: Bit, context: u64) -> Option<Closed<'_>> {
         let (_, bucket) = self.bucket(pfn);
-        let key = page_and_bit(pfn, bit);
+        let key = Key::new(pfn, bit);
         // A mark may come in between, of which there are three; or the window goes.
         loop {
             let (word, details, old) = bucket.find(key, context)?;
             let opened = details.opened();
             // Nothing that was read belongs to another window if the word is still the same.
             fence(Acquire);
-            if close(word, old) {
+            if word.close(old) {
                 return Some(Closed {
                     superseded: bucket.has(key) && bucket.superseded(key, opened.when_ns),
                     opened,
@@ -532,7 +375,7 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
     #[cold]
     pub(crate) fn look(&self, pfn: u64, bit: Bit, context: u64) -> Option<Window> {
         let (_, bucket) = self.bucket(pfn);
-        let key = page_and_bit(pfn, bit);
+        let key = Key::new(pfn, bit);
         for _ in 0..TRIES {
             let (word, details, old) = bucket.find(key, context)?;
             let opened = details.opened();
@@ -554,7 +397,7 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         for word in self.buckets.iter().flat_map(|bucket| &bucket.words) {
             for _ in 0..TRIES {
                 let old = word.load(Relaxed);
-                if old & BUSY != 0 || close(word, old) {
+                if old.is_busy() || word.close(old) {
                     break;
                 }
             }
@@ -570,9 +413,9 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
             .iter()
             .flat_map(|bucket| &bucket.words)
             .map(|word| word.load(Relaxed))
-            .filter(|word| word & BIT != 0)
+            .filter(|word| word.is_open())
             .fold((0, 0), |(open, freed), word| {
-                (open + 1, freed + usize::from(word & FREED != 0))
+                (open + 1, freed + usize::from(word.has(Mark::Freed)))
             })
     }
 
@@ -602,16 +445,16 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         for (word, generation) in bucket.words.iter().zip(&mut generations) {
             let mut old = word.load(Relaxed);
             for tried in 0.. {
-                if old & PFN != pfn & PFN || !mark.fits(old) {
+                if !old.is_of(pfn) || !old.takes(mark) {
                     break;
                 }
                 if tried == TRIES {
                     marked.dropped += 1;
                     break;
                 }
-                match word.compare_exchange(old, old | mark.flag(), AcqRel, Relaxed) {
-                    Ok(_) => {
-                        *generation = Some(old & GENERATION);
+                match word.replace(old, old.with(mark), AcqRel) {
+                    Ok(()) => {
+                        *generation = Some(old.generation());
                         marked.windows += 1;
                         break;
                     }
@@ -650,10 +493,10 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         let word = &self.buckets[way / WAYS % N].words[way % WAYS];
         for _ in 0..TRIES {
             let old = word.load(Relaxed);
-            if old & GENERATION != generation || old & BUSY != 0 || old & BIT == 0 {
+            if old.generation() != generation || old.is_busy() || !old.is_open() {
                 return false;
             }
-            if close(word, old) {
+            if word.close(old) {
                 return true;
             }
         }
@@ -667,46 +510,31 @@ fn is_within(page: u64, pfn: u64, order: u32) -> bool {
     page != 0 && page.wrapping_sub(1).wrapping_sub(pfn).wrapping_shr(order) == 0
 }
 
-#[inline]
-fn page_and_bit(pfn: u64, bit: Bit) -> u64 {
-    (pfn & PFN) | ((bit as u64) << BIT_SHIFT)
-}
-
 /// What is known of the marks in `word`.
 #[cold]
-fn traces(word: u64, details: &Details) -> [Trace; Mark::COUNT] {
+fn traces(word: Word, details: &Details) -> [Trace; Mark::COUNT] {
     let mut traces = [Trace::None; Mark::COUNT];
-    let marks = [Mark::Freed, Mark::Allocated, Mark::Started];
-    for ((trace, note), mark) in traces.iter_mut().zip(&details.notes).zip(marks) {
-        if word & mark.flag() != 0 {
+    for ((trace, note), mark) in traces.iter_mut().zip(&details.notes).zip(Mark::ALL) {
+        if word.has(mark) {
             *trace = note
-                .read(word & GENERATION)
+                .read(word.generation())
                 .map_or(Trace::Unknown, Trace::Known);
         }
     }
     traces
 }
 
-/// Closes the window if its word is still `old`.
-#[inline]
-fn close(word: &AtomicU64, old: u64) -> bool {
-    word.compare_exchange(old, old & GENERATION, Release, Relaxed)
-        .is_ok()
-}
-
 /// A way for a new window: one with a window of the same context, page and bit (a wake must not
 /// find two), an empty one, or the one that was opened first. The word that made it the choice comes
 /// along, since when that has changed so may have the choice, and whether it is the same window's.
 #[inline(always)]
-fn place(bucket: &Bucket, key: u64, context: u64, now: u64) -> Option<(usize, u64, bool)> {
-    let (mut empty, mut word) = (WAYS, 0);
+fn place(bucket: &Bucket, key: Key, context: u64, now: u64) -> Option<(usize, Word, bool)> {
+    let (mut empty, mut word) = (WAYS, Word::EMPTY);
     for way in (0..WAYS).rev() {
         let old = bucket.words[way].load(Acquire);
-        if old & (BIT | BUSY) == 0 {
+        if old.is_free() {
             (empty, word) = (way, old);
-        } else if old & (PFN | BIT | BUSY) == key
-            && bucket.details[way].context.load(Relaxed) == context
-        {
+        } else if old.is(key) && bucket.details[way].context.load(Relaxed) == context {
             return Some((way, old, true));
         }
     }
@@ -718,12 +546,12 @@ fn place(bucket: &Bucket, key: u64, context: u64, now: u64) -> Option<(usize, u6
 
 #[cold]
 #[inline(never)]
-fn oldest(bucket: &Bucket, now: u64) -> Option<(usize, u64, bool)> {
+fn oldest(bucket: &Bucket, now: u64) -> Option<(usize, Word, bool)> {
     let mut oldest = None;
     let mut age = 0;
     for (way, (word, details)) in bucket.ways().enumerate() {
         let old = word.load(Acquire);
-        if old & BUSY != 0 {
+        if old.is_busy() {
             continue;
         }
         // The clocks of two CPUs may differ a little.
@@ -739,19 +567,19 @@ fn oldest(bucket: &Bucket, now: u64) -> Option<(usize, u64, bool)> {
 /// In 64 bits: 30 of the context, 16 for the way, 18 of its generation. A context whose bits are
 /// another's by chance can close that one's window: it is then missed, never believed wrongly.
 #[inline]
-fn pack(mixed: u64, way: u64, generation: u64) -> u64 {
-    (mixed >> 34 << 34) | (way << 18) | (generation >> GENERATION_SHIFT)
+fn pack(mixed: u64, way: u64, generation: Generation) -> u64 {
+    (mixed >> 34 << 34) | (way << 18) | generation.number()
 }
 
 /// The way and the generation, if it is of this context.
 #[inline]
-fn unpack(last: u64, mixed: u64) -> Option<(usize, u64)> {
+fn unpack(last: u64, mixed: u64) -> Option<(usize, Generation)> {
     if last == 0 || (last ^ mixed) >> 34 != 0 {
         return None;
     }
     Some((
         ((last >> 18) & 0xffff) as usize,
-        (last & 0x3_ffff) << GENERATION_SHIFT,
+        Generation::of(last & 0x3_ffff),
     ))
 }
 
