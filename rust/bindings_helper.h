@@ -25,9 +25,7 @@
 DECLARE_TRACEPOINT(window);
 
 /* helpers.c */
-unsigned int ww_folio_nr_pages(const struct folio *folio);
-int ww_folio_mapcount(const struct folio *folio);
-bool ww_folio_test_swapcache(const struct folio *folio);
+int ww_folio_large_mapcount(const struct folio *folio);
 bool ww_page_flags_left(const struct page *page);
 bool ww_page_buddy(const struct page *page);
 unsigned long ww_page_to_pfn(const struct page *page);

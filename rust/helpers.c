@@ -19,19 +19,13 @@ static_assert(WW_WQ_FLAG_EXCLUSIVE == WQ_FLAG_EXCLUSIVE);
 #error "wakewatch needs Linux 6.12 or later: earlier Rust bindings lack what it builds on"
 #endif
 
-unsigned int ww_folio_nr_pages(const struct folio *folio)
+/*
+ * folio_mapcount() of a large folio. That one asserts that it is one, and a page
+ * that nobody holds may have become something else.
+ */
+int ww_folio_large_mapcount(const struct folio *folio)
 {
-	return folio_nr_pages(folio);
-}
-
-int ww_folio_mapcount(const struct folio *folio)
-{
-	return folio_mapcount(folio);
-}
-
-bool ww_folio_test_swapcache(const struct folio *folio)
-{
-	return folio_test_swapcache(folio);
+	return atomic_read(&folio->_large_mapcount) + 1;
 }
 
 /* What free_pages_prepare() clears. */

@@ -12,7 +12,8 @@ use crate::{
     bindings, compat,
     detect::{
         amplify::PageId,
-        verdict::{Holders, Owner},
+        holders::{caches, Holders},
+        verdict::Owner,
     },
 };
 use core::{
@@ -23,8 +24,10 @@ use core::{
 const HEAD: usize = 1 << bindings::pageflags_PG_head;
 const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
 const PRIVATE: usize = 1 << bindings::pageflags_PG_private;
+const SWAP_BACKED: usize = 1 << bindings::pageflags_PG_swapbacked;
+const SWAP_CACHE: usize = 1 << bindings::pageflags_PG_swapcache;
 const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
-/// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): anonymous, movable or KSM.
+/// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): such a `mapping` points at no file's.
 const MAPPING_FLAGS: usize = 3;
 
 /// A page, or the folio it is the head of.
@@ -113,51 +116,56 @@ impl Page {
         }
     }
 
-    /// Who is known to hold it. Makes sense for a head page only.
+    /// Who is known to hold it. Makes sense for a head page only; of any other, the numbers are
+    /// whatever its words say.
     ///
-    /// The flag and the mapcount are read before the refcount, the mapcount once more after it,
+    /// The flags and the mapcount are read before the refcount, the mapcount once more after it,
     /// and the smaller one counts: a mapping that comes or goes between two reads cannot make a
     /// spare reference disappear from the sum.
     #[inline]
     pub(crate) fn holders(self) -> Holders {
         let flags = self.flags();
-        let mapping = self.mapping();
-        let in_cache = if mapping & MAPPING_FLAGS == 0 {
-            mapping != 0
-        } else {
-            // SAFETY: By the type invariant; reads two flags.
-            unsafe { bindings::ww_folio_test_swapcache(self.0.cast()) }
-        };
+        let (page_cache, swap_cache) = caches(
+            self.mapping(),
+            flags & SWAP_BACKED != 0,
+            flags & SWAP_CACHE != 0,
+        );
         let before = self.mapcount(flags);
         let refcount = self.refcount();
         let after = self.mapcount(flags);
         Holders {
             refcount,
-            cache: if in_cache { self.pages(flags) } else { 0 },
+            pages: self.pages(flags),
+            page_cache,
+            swap_cache,
             mapcount: before.min(after),
             private: flags & PRIVATE != 0,
         }
     }
 
-    /// `folio_mapcount()`; the usual case, a small folio nobody maps, without a call.
+    /// `folio_mapcount()` without its assertions, by flags that were read before.
     #[inline]
     fn mapcount(self, flags: usize) -> i32 {
-        // SAFETY: By the type invariant.
-        if flags & HEAD == 0 && unsafe { compat::page_raw_mapcount(self.0) } == -1 {
-            return 0;
+        if flags & HEAD == 0 {
+            // SAFETY: By the type invariant.
+            let raw = unsafe { compat::page_raw_mapcount(self.0) };
+            // Below -1 it is a page type.
+            return raw.max(-1).wrapping_add(1);
         }
-        // SAFETY: By the type invariant; reads the head page's and the first tail's words.
-        unsafe { bindings::ww_folio_mapcount(self.0.cast()) }
+        // SAFETY: By the type invariant there is a second page; reads a word of that.
+        unsafe { bindings::ww_folio_large_mapcount(self.0.cast()) }
     }
 
-    /// `folio_nr_pages()`.
+    /// `folio_nr_pages()` without its assertions, by flags that were read before.
     #[inline]
     fn pages(self, flags: usize) -> i32 {
         if flags & HEAD == 0 {
             return 1;
         }
-        // SAFETY: By the type invariant; reads the head page's and the first tail's words.
-        unsafe { bindings::ww_folio_nr_pages(self.0.cast()) as i32 }
+        // SAFETY: By the type invariant there is a second page, whose lowest byte of flags is the order.
+        let order = unsafe { compat::page_flags(self.0.wrapping_add(1)) } & 0xff;
+        // It need not be a head any more by now.
+        1i32.checked_shl(order as u32).unwrap_or(1).max(1)
     }
 
     /// The file and the place in it that the folio belongs to; `None` if it belongs to none, or

@@ -99,7 +99,7 @@ impl Record {
             self.id
                 .get()
                 .map_or(1, |id| id.pages)
-                .max(self.holders.cache as u64),
+                .max(self.holders.pages as u64),
             self.holders.refcount,
             self.holders.mapcount
         ));
@@ -113,7 +113,7 @@ impl Record {
             line.put(format_args!(
                 "references {}: cache {}, mappings {}, private {}, spare {}",
                 self.holders.refcount,
-                self.holders.cache,
+                self.holders.cache(),
                 self.holders.mapcount,
                 u32::from(self.holders.private),
                 self.holders.spare()

@@ -475,7 +475,8 @@ class Files:
         page = Object(prog, "struct page *", num(record.page))
         pfn = page_to_pfn(page).value_()
         context, comm, pid = record.context.value_(), text(record.comm), record.pid.value_()
-        refcount, cache = holders.refcount.value_(), holders.cache.value_()
+        refcount, folio_pages = holders.refcount.value_(), holders.pages.value_()
+        cache = folio_pages * (int(holders.page_cache.value_()) + int(holders.swap_cache.value_()))
         victims = [maybe(victim) for victim in record.victim]
         victims = [victim for victim in victims if victim is not None]
         stack = self._callers(record)
@@ -495,7 +496,7 @@ class Files:
         yield ""
         addr = page.value_()
         shown = f"{addr:016x}" if self.addresses else hashed(addr)
-        pages = max(1 if page_id is None else page_id.pages.value_(), cache)
+        pages = max(1 if page_id is None else page_id.pages.value_(), folio_pages)
         mapcount = holders.mapcount.value_()
         yield f"page {shown} pfn {pfn:#x} pages {pages} refcount {refcount} mapcount {mapcount}"
         yield f"flags {page_flags(record.flags.value_())}"

@@ -6,6 +6,8 @@
 //! mm/filemap.c, `free_pages_prepare()` in mm/page_alloc.c, `__remove_mapping()` in
 //! mm/vmscan.c.
 
+use super::holders::Holders;
+
 /// What wakewatch reports. The names are those of the documentation and of the headlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -99,30 +101,6 @@ pub(crate) fn wake(owner: &Owner, past: Past) -> Wake {
         Wake::Frozen
     } else {
         Wake::Owned
-    }
-}
-
-/// Who is known to hold references on a folio whose writeback ends.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Holders {
-    /// `folio_ref_count()`.
-    pub(crate) refcount: i32,
-    /// The pages of the folio if it sits in the page or swap cache (one reference each), else 0.
-    pub(crate) cache: i32,
-    /// `folio_mapcount()`: a reference for each mapping.
-    pub(crate) mapcount: i32,
-    /// `PG_private`: one reference for what is attached, buffer heads for instance.
-    pub(crate) private: bool,
-}
-
-impl Holders {
-    /// The references that none of the known holders accounts for: those that keep the page
-    /// when the known ones let go, as truncation makes them.
-    pub(crate) fn spare(&self) -> i32 {
-        self.refcount
-            .wrapping_sub(self.cache)
-            .wrapping_sub(self.mapcount)
-            .wrapping_sub(i32::from(self.private))
     }
 }
 

@@ -31,6 +31,8 @@ mod callers;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+mod holders;
+#[cfg(not(loom))]
 mod limit;
 #[cfg(not(loom))]
 mod origin;

@@ -2,9 +2,8 @@
 
 //! What is this wake, what is this end of writeback?
 
-use crate::detect::verdict::{
-    end_of_writeback, End, Holders, Owner, Past, Verdict, Wake, AUDIT_READS,
-};
+use crate::detect::holders::Holders;
+use crate::detect::verdict::{end_of_writeback, End, Owner, Past, Verdict, Wake, AUDIT_READS};
 use proptest::prelude::*;
 
 /// A wake of which nothing is known but the page.
@@ -79,9 +78,10 @@ fn a_deficit_that_goes_away_is_no_finding() {
             asked += 1;
             Holders {
                 refcount: 2,
-                cache: 1,
+                pages: 1,
+                page_cache: true,
                 mapcount: i32::from(asked <= seen_bad),
-                private: false,
+                ..Holders::default()
             }
         });
         assert_eq!(verdict, End::Held(1), "after {seen_bad} bad reads");
@@ -92,7 +92,8 @@ fn a_deficit_that_goes_away_is_no_finding() {
 fn a_deficit_that_stays_is_one() {
     let only_the_cache = Holders {
         refcount: 1,
-        cache: 1,
+        pages: 1,
+        page_cache: true,
         ..Holders::default()
     };
     assert_eq!(
@@ -107,26 +108,6 @@ fn the_end_of_no_writeback_is_said_first() {
         end_of_writeback(false, || unreachable!()),
         End::NotWriteback
     );
-}
-
-/// Each known holder takes its references off, a large folio one for every page.
-#[test]
-fn spare_references() {
-    let holders = |refcount, cache, mapcount, private| {
-        Holders {
-            refcount,
-            cache,
-            mapcount,
-            private,
-        }
-        .spare()
-    };
-    assert_eq!(holders(1, 1, 0, false), 0);
-    assert_eq!(holders(2, 1, 0, true), 0);
-    assert_eq!(holders(2, 1, 0, false), 1);
-    assert_eq!(holders(512 + 3, 512, 3, false), 0);
-    assert_eq!(holders(1, 0, 0, false), 1);
-    assert_eq!(holders(0, 1, 0, false), -1);
 }
 
 proptest! {
@@ -161,24 +142,6 @@ proptest! {
         buddy: bool,
     ) {
         prop_assert_eq!(wake(&Owner { tail: false, refcount, flags_left, buddy }), Wake::Owned);
-    }
-
-    /// One more reference is one more spare one, at any size, without overflow.
-    #[test]
-    fn spare_counts_references(refcount in 0..i32::MAX, cache in 0..1 << 20, mapcount in 0..1 << 20,
-                               private: bool) {
-        let holders = Holders { refcount, cache, mapcount, private };
-        let more = Holders { refcount: refcount.saturating_add(1), ..holders };
-        prop_assert!(more.spare() >= holders.spare());
-        prop_assert_eq!(
-            i64::from(holders.spare()),
-            i64::from(refcount) - i64::from(cache) - i64::from(mapcount) - i64::from(private)
-        );
-    }
-
-    #[test]
-    fn spare_never_overflows(refcount: i32, cache: i32, mapcount: i32, private: bool) {
-        let _ = Holders { refcount, cache, mapcount, private }.spare();
     }
 
     /// A finding means that every read showed a deficit; anything else is silence.
