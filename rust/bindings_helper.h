@@ -26,7 +26,7 @@ DECLARE_TRACEPOINT(window);
 
 /* helpers.c */
 int ww_folio_large_mapcount(const struct folio *folio);
-bool ww_page_flags_left(const struct page *page);
+bool ww_flags_left(unsigned long flags);
 bool ww_page_buddy(const struct page *page);
 unsigned long ww_page_to_pfn(const struct page *page);
 u64 ww_local_clock(void);

@@ -29,9 +29,9 @@ int ww_folio_large_mapcount(const struct folio *folio)
 }
 
 /* What free_pages_prepare() clears. */
-bool ww_page_flags_left(const struct page *page)
+bool ww_flags_left(unsigned long flags)
 {
-	return READ_ONCE(page->flags) & PAGE_FLAGS_CHECK_AT_PREP;
+	return flags & PAGE_FLAGS_CHECK_AT_PREP;
 }
 
 bool ww_page_buddy(const struct page *page)

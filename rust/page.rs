@@ -22,11 +22,11 @@ use core::{
 };
 
 const HEAD: usize = 1 << bindings::pageflags_PG_head;
-const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
+pub(crate) const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
 const PRIVATE: usize = 1 << bindings::pageflags_PG_private;
 const SWAP_BACKED: usize = 1 << bindings::pageflags_PG_swapbacked;
 const SWAP_CACHE: usize = 1 << bindings::pageflags_PG_swapcache;
-const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
+pub(crate) const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
 /// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): such a `mapping` points at no file's.
 const MAPPING_FLAGS: usize = 3;
 
@@ -69,16 +69,6 @@ impl Page {
         unsafe { compat::page_flags(self.0) }
     }
 
-    /// Is `PG_writeback` set?
-    pub(crate) fn writeback(self) -> bool {
-        self.flags() & WRITEBACK != 0
-    }
-
-    /// Is `PG_locked` set?
-    pub(crate) fn locked(self) -> bool {
-        self.flags() & LOCKED != 0
-    }
-
     /// `page->_refcount`.
     pub(crate) fn refcount(self) -> i32 {
         // SAFETY: By the type invariant.
@@ -106,11 +96,13 @@ impl Page {
         // Before the flags: a page that is freed between the two reads is seen as freed.
         let refcount = self.refcount();
         let free = refcount == 0 && !tail;
+        let flags = self.flags();
         Owner {
             tail,
             refcount,
-            // SAFETY: By the type invariant; reads one word.
-            flags_left: free && unsafe { bindings::ww_page_flags_left(self.0) },
+            flags,
+            // SAFETY: Takes a number.
+            flags_left: free && unsafe { bindings::ww_flags_left(flags as _) },
             // SAFETY: By the type invariant; reads one word.
             buddy: free && unsafe { bindings::ww_page_buddy(self.0) },
         }
@@ -135,6 +127,7 @@ impl Page {
         let after = self.mapcount(flags);
         Holders {
             refcount,
+            flags,
             pages: self.pages(flags),
             page_cache,
             swap_cache,

@@ -12,8 +12,9 @@ use crate::{
     detect::{
         amplify::PageId,
         config::Config,
+        holders::Holders,
         limit::Limiter,
-        verdict::{Holders, Verdict},
+        verdict::{Owner, Verdict},
         window::Window,
     },
     page::Page,
@@ -86,13 +87,56 @@ impl<T: Default> From<Option<T>> for Maybe<T> {
     }
 }
 
+/// The words that a verdict was made of.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Judged {
+    /// `page->flags`.
+    pub(crate) flags: usize,
+    /// `page->_refcount`, where it was looked at.
+    pub(crate) refcount: Maybe<i32>,
+    /// Who was known to hold the page, where that was looked at.
+    pub(crate) holders: Maybe<Holders>,
+}
+
+impl Judged {
+    /// By its flags alone.
+    pub(crate) fn flags(flags: usize) -> Self {
+        Self {
+            flags,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Owner> for Judged {
+    fn from(owner: Owner) -> Self {
+        Self {
+            flags: owner.flags,
+            refcount: Some(owner.refcount).into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Holders> for Judged {
+    fn from(holders: Holders) -> Self {
+        Self {
+            flags: holders.flags,
+            refcount: Some(holders.refcount).into(),
+            holders: Some(holders).into(),
+        }
+    }
+}
+
 /// A finding, with the facts as they were.
 #[derive(Clone, Copy)]
 pub(crate) struct Record {
     pub(crate) verdict: Verdict,
     pub(crate) site: Site,
     pub(crate) page: Page,
-    pub(crate) flags: usize,
+    /// What was judged.
+    pub(crate) judged: Judged,
+    /// The page when the report was written, a moment later. Nobody need hold it: it may be another's.
     pub(crate) holders: Holders,
     pub(crate) id: Maybe<PageId>,
     pub(crate) when_ns: u64,
@@ -188,8 +232,15 @@ impl Reporter {
     ///
     /// `probe_ip` is the instruction pointer of the probe: the stack is shown from there.
     #[cold]
-    pub(crate) fn report(&self, verdict: Verdict, site: Site, page: Page, probe_ip: usize) {
-        self.report_leak(verdict, site, page, probe_ip, None);
+    pub(crate) fn report(
+        &self,
+        verdict: Verdict,
+        site: Site,
+        page: Page,
+        judged: Judged,
+        probe_ip: usize,
+    ) {
+        self.report_leak(verdict, site, page, judged, probe_ip, None);
     }
 
     /// As [`Self::report`], for the wake that has ended `window`. Its number, for
@@ -200,8 +251,9 @@ impl Reporter {
         verdict: Verdict,
         site: Site,
         page: Page,
+        judged: Judged,
         probe_ip: usize,
-        window: Option<Window>,
+        window: Option<&Window>,
     ) -> Option<u64> {
         self.stats.count(verdict.into());
         let when_ns = windows::now();
@@ -221,10 +273,15 @@ impl Reporter {
                 verdict,
                 site,
                 page,
-                flags: page.flags(),
+                judged,
                 holders: match verdict {
                     // A tail page's words are the head's business.
-                    Verdict::Tail => Holders::default(),
+                    Verdict::Tail => Holders {
+                        refcount: page.refcount(),
+                        flags: page.flags(),
+                        pages: 1,
+                        ..Holders::default()
+                    },
                     _ => page.holders(),
                 },
                 id: match verdict {
@@ -242,7 +299,7 @@ impl Reporter {
                 probe_ip,
                 depth: 0,
                 stack: [0; DEPTH],
-                window: window.into(),
+                window: window.copied().into(),
                 victims: 0,
                 victim: [Maybe::default(); VICTIMS],
             };

@@ -6,6 +6,7 @@
 use crate::{
     bindings,
     detect::{
+        holders::Holders,
         verdict::Verdict,
         window::{Event, Mark, Trace, Window},
     },
@@ -90,36 +91,25 @@ impl Record {
     }
 
     fn show_facts(&self, number: u64, line: &mut Line, sink: &mut dyn Sink) {
+        let sum = self.sum();
         line.put(format_args!("page "));
         // SAFETY: Printed hashed.
         unsafe { line.put_pointer(c_str!("%p"), self.page.addr() as *const c_void) };
         line.put(format_args!(
             " pfn {:#x} pages {} refcount {} mapcount {}",
             self.page.pfn(),
-            self.id
-                .get()
-                .map_or(1, |id| id.pages)
-                .max(self.holders.pages as u64),
-            self.holders.refcount,
-            self.holders.mapcount
+            sum.pages,
+            self.refcount(),
+            sum.mapcount
         ));
         line.end(sink);
-        let flags = self.flags as kernel::ffi::c_ulong;
-        line.put(format_args!("flags "));
-        // SAFETY: `%pGp` takes the address of an `unsigned long`.
-        unsafe { line.put_pointer(c_str!("%pGp"), core::ptr::addr_of!(flags).cast()) };
+        put_flags(line, "flags ", self.judged.flags);
         line.end(sink);
         if let Verdict::Unreferenced | Verdict::NotWriteback = self.verdict {
-            line.put(format_args!(
-                "references {}: cache {}, mappings {}, private {}, spare {}",
-                self.holders.refcount,
-                self.holders.cache(),
-                self.holders.mapcount,
-                u32::from(self.holders.private),
-                self.holders.spare()
-            ));
+            put_references(line, &sum);
             line.end(sink);
         }
+        self.show_changes(line, sink);
         if let Some(id) = self.id.get() {
             line.put(format_args!(
                 "file dev {}:{} ino {} index {}",
@@ -141,6 +131,39 @@ impl Record {
             self.pid
         ));
         line.end(sink);
+    }
+
+    /// Who was known to hold the page: as it was judged, or, where the verdict is by something else, as
+    /// it was a moment later.
+    fn sum(&self) -> Holders {
+        self.judged.holders.get().unwrap_or(self.holders)
+    }
+
+    /// The refcount, likewise.
+    fn refcount(&self) -> i32 {
+        self.judged.refcount.get().unwrap_or(self.holders.refcount)
+    }
+
+    /// What was not the same any more when the report was written.
+    fn show_changes(&self, line: &mut Line, sink: &mut dyn Sink) {
+        let now = &self.holders;
+        if self
+            .judged
+            .holders
+            .get()
+            .is_some_and(|judged| judged.spare() != now.spare())
+        {
+            line.put(format_args!("a moment later "));
+            put_references(line, now);
+            line.end(sink);
+        } else if self.refcount() != now.refcount {
+            line.put(format_args!("a moment later refcount {}", now.refcount));
+            line.end(sink);
+        }
+        if self.judged.flags != now.flags {
+            put_flags(line, "a moment later flags ", now.flags);
+            line.end(sink);
+        }
     }
 
     /// From the clear to the wake, with the time since the clear.
@@ -198,7 +221,7 @@ impl Record {
             "wakewatch: story verdict={} pfn={:#x} refcount={} at_ns={} cpu={} pid={}",
             self.verdict.name(),
             self.page.pfn(),
-            self.holders.refcount,
+            self.refcount(),
             self.when_ns,
             self.cpu,
             self.pid
@@ -356,6 +379,26 @@ fn put_frame(line: &mut Line, indent: &str, addr: usize, sink: &mut dyn Sink) {
     // SAFETY: Printed as a symbol.
     unsafe { line.put_pointer(c_str!("%pS"), addr as *const c_void) };
     line.end(sink);
+}
+
+/// Page flags by their names.
+fn put_flags(line: &mut Line, what: &str, flags: usize) {
+    let flags = flags as kernel::ffi::c_ulong;
+    line.put(format_args!("{what}"));
+    // SAFETY: `%pGp` takes the address of an `unsigned long`.
+    unsafe { line.put_pointer(c_str!("%pGp"), core::ptr::addr_of!(flags).cast()) };
+}
+
+/// The refcount, and whose references those are.
+fn put_references(line: &mut Line, holders: &Holders) {
+    line.put(format_args!(
+        "references {}: cache {}, mappings {}, private {}, spare {}",
+        holders.refcount,
+        holders.cache(),
+        holders.mapcount,
+        u32::from(holders.private),
+        holders.spare()
+    ));
 }
 
 fn put_flag(line: &mut Line, flag: u32) {

@@ -296,6 +296,25 @@ class Event:
         )
 
 
+class Holders:
+    """Who is known to hold a folio: Holders of rust/detect/holders.rs."""
+
+    def __init__(self, holders):
+        self.refcount = holders.refcount.value_()
+        self.flags = holders.flags.value_()
+        self.pages = holders.pages.value_()
+        self.cache = self.pages * (int(holders.page_cache.value_()) + int(holders.swap_cache.value_()))
+        self.mapcount = holders.mapcount.value_()
+        self.private = int(holders.private.value_())
+        self.spare = self.refcount - self.cache - self.mapcount - self.private
+
+    def line(self):
+        return (
+            f"references {self.refcount}: cache {self.cache}, mappings {self.mapcount},"
+            f" private {self.private}, spare {self.spare}"
+        )
+
+
 class Files:
     """The module's files."""
 
@@ -467,7 +486,11 @@ class Files:
 
     def _report(self, number, there, record):
         """`there` is where `record` has been copied from."""
-        window, holders, page_id = maybe(record.window), record.holders, maybe(record.id)
+        window, page_id, now = maybe(record.window), maybe(record.id), Holders(record.holders)
+        flags, judged = record.judged.flags.value_(), maybe(record.judged.holders)
+        holders = now if judged is None else Holders(judged)
+        refcount = maybe(record.judged.refcount)
+        refcount = now.refcount if refcount is None else refcount.value_()
         if window is not None:
             marks = self._marks(there.window.value.marks)
         when_ns = record.when_ns.value_()
@@ -475,8 +498,6 @@ class Files:
         page = Object(prog, "struct page *", num(record.page))
         pfn = page_to_pfn(page).value_()
         context, comm, pid = record.context.value_(), text(record.comm), record.pid.value_()
-        refcount, folio_pages = holders.refcount.value_(), holders.pages.value_()
-        cache = folio_pages * (int(holders.page_cache.value_()) + int(holders.swap_cache.value_()))
         victims = [maybe(victim) for victim in record.victim]
         victims = [victim for victim in victims if victim is not None]
         stack = self._callers(record)
@@ -496,16 +517,16 @@ class Files:
         yield ""
         addr = page.value_()
         shown = f"{addr:016x}" if self.addresses else hashed(addr)
-        pages = max(1 if page_id is None else page_id.pages.value_(), folio_pages)
-        mapcount = holders.mapcount.value_()
-        yield f"page {shown} pfn {pfn:#x} pages {pages} refcount {refcount} mapcount {mapcount}"
-        yield f"flags {page_flags(record.flags.value_())}"
+        yield f"page {shown} pfn {pfn:#x} pages {holders.pages} refcount {refcount} mapcount {holders.mapcount}"
+        yield f"flags {page_flags(flags)}"
         if verdict in ("unreferenced", "not-writeback"):
-            private = int(holders.private.value_())
-            yield (
-                f"references {refcount}: cache {cache}, mappings {mapcount}, private {private},"
-                f" spare {refcount - cache - mapcount - private}"
-            )
+            yield holders.line()
+        if judged is not None and holders.spare != now.spare:
+            yield "a moment later " + now.line()
+        elif refcount != now.refcount:
+            yield f"a moment later refcount {now.refcount}"
+        if flags != now.flags:
+            yield f"a moment later flags {page_flags(now.flags)}"
         if page_id is not None:
             dev = page_id.dev.value_()
             yield (

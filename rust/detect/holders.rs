@@ -35,6 +35,8 @@
 pub(crate) struct Holders {
     /// `folio_ref_count()`.
     pub(crate) refcount: i32,
+    /// `folio->flags`, of which two of the fields below come.
+    pub(crate) flags: usize,
     /// Its pages.
     pub(crate) pages: i32,
     /// It is in a page cache: a reference for each page.

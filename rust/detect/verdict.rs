@@ -44,13 +44,15 @@ impl Verdict {
 }
 
 /// The words of a page that say whether anybody owns it, as read when it is woken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Owner {
     /// `page->compound_head & 1`.
     pub(crate) tail: bool,
     /// `page->_refcount`.
     pub(crate) refcount: i32,
-    /// Some flag of `PAGE_FLAGS_CHECK_AT_PREP` is set.
+    /// `page->flags`.
+    pub(crate) flags: usize,
+    /// Some flag of `PAGE_FLAGS_CHECK_AT_PREP` is set in them.
     pub(crate) flags_left: bool,
     /// `PageBuddy()`: it is on a list of the buddy allocator.
     pub(crate) buddy: bool,
@@ -109,8 +111,8 @@ pub(crate) fn wake(owner: &Owner, past: Past) -> Wake {
 pub(crate) enum End {
     /// Somebody holds that many references across the clear and the wake.
     Held(i32),
-    /// None does, or fewer than none as counted.
-    Unreferenced(i32),
+    /// None does, or fewer than none as counted here.
+    Unreferenced(Holders),
     /// It isn't under writeback.
     NotWriteback,
 }
@@ -124,22 +126,24 @@ pub(crate) fn end_of_writeback(writeback: bool, mut holders: impl FnMut() -> Hol
     if !writeback {
         return End::NotWriteback;
     }
-    match spare(&mut holders) {
+    let last = settled(&mut holders);
+    match last.spare() {
         spare @ 1.. => End::Held(spare),
-        spare => End::Unreferenced(spare),
+        _ => End::Unreferenced(last),
     }
 }
 
-/// The spare references, asked for again while there are none; see [`end_of_writeback`].
-pub(crate) fn spare(mut holders: impl FnMut() -> Holders) -> i32 {
-    let mut spare = 0;
-    for _ in 0..AUDIT_READS {
-        spare = holders().spare();
-        if spare > 0 {
+/// Asks for the holders again while no reference is spare; see [`end_of_writeback`].
+#[inline(always)]
+pub(crate) fn settled(mut holders: impl FnMut() -> Holders) -> Holders {
+    let mut last = holders();
+    for _ in 1..AUDIT_READS {
+        if last.spare() > 0 {
             break;
         }
+        last = holders();
     }
-    spare
+    last
 }
 
 /// How often a missing spare reference must be seen in a row to be believed.

@@ -75,13 +75,19 @@ impl return_probe::Handler for AroundClear {
         // The caller looks at the folio's PG_waiters next. On a tail page that look is the BUG
         // itself (with DEBUG_VM_PGFLAGS), and folio_wake_bit() is not reached: say it now. A page
         // that is free has no PG_waiters, so no wake comes of it.
+        let owner = held.folio.owner();
         if let verdict::Wake::Leaked(verdict @ Verdict::Tail) =
-            verdict::wake(&held.folio.owner(), Past::default())
+            verdict::wake(&owner, Past::default())
         {
             let window = shared.windows.look(held.folio, Bit::Writeback);
-            shared
-                .reporter
-                .report_leak(verdict, Site::AfterClear, held.folio, return_to, window);
+            shared.reporter.report_leak(
+                verdict,
+                Site::AfterClear,
+                held.folio,
+                owner.into(),
+                return_to,
+                window.as_ref(),
+            );
         }
     }
 }

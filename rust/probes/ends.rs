@@ -12,8 +12,8 @@ use crate::{
         window::{Bit, Opened},
     },
     hook::{kprobe, Regs},
-    page::Page,
-    report,
+    page::{self, Page},
+    report::{self, Judged},
     stats::Counter,
     windows,
 };
@@ -55,13 +55,15 @@ impl kprobe::Handler for EndOfWriteback {
         }
         shared.stats.count(Counter::EndWriteback);
         let site = shared.callers.site_of_caller(Function::EndWriteback, regs);
-        match verdict::end_of_writeback(folio.writeback(), || folio.holders()) {
+        let flags = folio.flags();
+        match verdict::end_of_writeback(flags & page::WRITEBACK != 0, || folio.holders()) {
             End::Held(spare) => {
                 if let Some(row) = shared.callers.this_cpu(site.row) {
                     row.audit(spare);
                 }
             }
-            End::Unreferenced(spare) => {
+            End::Unreferenced(holders) => {
+                let spare = holders.spare();
                 if let Some(row) = shared.callers.this_cpu(site.row) {
                     row.audit(spare);
                 }
@@ -69,26 +71,26 @@ impl kprobe::Handler for EndOfWriteback {
                 unsafe {
                     bindings::ww_trace_end_unreferenced(
                         folio.pfn() as _,
-                        folio.refcount(),
+                        holders.refcount,
                         spare,
                         site.caller as _,
                     );
                 }
-                let ip = regs.ip();
                 shared.reporter.report(
                     Verdict::Unreferenced,
                     report::Site::EndOfWriteback,
                     folio,
-                    ip,
+                    holders.into(),
+                    regs.ip(),
                 );
             }
             End::NotWriteback => {
-                let ip = regs.ip();
                 shared.reporter.report(
                     Verdict::NotWriteback,
                     report::Site::EndOfWriteback,
                     folio,
-                    ip,
+                    Judged::flags(flags),
+                    regs.ip(),
                 );
             }
         }
@@ -118,7 +120,7 @@ impl kprobe::Handler for EndOfBit {
         let site = shared.callers.site(self.function, regs);
         if self.function == Function::EndRead && shared.knobs.audit_read.load(Relaxed) {
             if let Some(row) = shared.callers.this_cpu(site.row) {
-                row.audit(verdict::spare(|| folio.holders()));
+                row.audit(verdict::settled(|| folio.holders()).spare());
             }
         }
         let bit = match self.function {
@@ -141,11 +143,15 @@ impl kprobe::Handler for Start {
         if !shared.looks_at(folio) {
             return;
         }
-        if !folio.locked() {
-            let ip = regs.ip();
-            shared
-                .reporter
-                .report(Verdict::UnlockedStart, report::Site::Start, folio, ip);
+        let flags = folio.flags();
+        if flags & page::LOCKED == 0 {
+            shared.reporter.report(
+                Verdict::UnlockedStart,
+                report::Site::Start,
+                folio,
+                Judged::flags(flags),
+                regs.ip(),
+            );
         }
         shared.windows.started(folio);
     }

@@ -151,10 +151,11 @@ impl Shared {
         regs: &Regs,
         window: Option<Closed<'_>>,
     ) {
-        match verdict::wake(&owner.unwrap_or(page.owner()), past) {
+        let owner = owner.unwrap_or_else(|| page.owner());
+        match verdict::wake(&owner, past) {
             verdict::Wake::Owned => {}
             verdict::Wake::Frozen => self.stats.count(Counter::FrozenWake),
-            verdict::Wake::Leaked(verdict) => self.leaked(verdict, page, flag, regs, window),
+            verdict::Wake::Leaked(verdict) => self.leaked(verdict, owner, page, flag, regs, window),
         }
     }
 
@@ -163,6 +164,7 @@ impl Shared {
     fn leaked(
         &self,
         verdict: Verdict,
+        owner: Owner,
         page: Page,
         flag: u32,
         regs: &Regs,
@@ -183,14 +185,19 @@ impl Shared {
                 verdict as u32,
                 page.pfn() as _,
                 flag,
-                page.refcount(),
+                owner.refcount,
                 since,
                 caller as _,
             );
         }
-        let number = self
-            .reporter
-            .report_leak(verdict, Site::Wake(flag), page, regs.ip(), window);
+        let number = self.reporter.report_leak(
+            verdict,
+            Site::Wake(flag),
+            page,
+            owner.into(),
+            regs.ip(),
+            window.as_ref(),
+        );
         if let Some(number) = number {
             self.victims.expect(page, flag, number);
         }

@@ -96,6 +96,7 @@ fn every_state_has_its_sum() {
                     for spare in [-1, 0, 1, 2] {
                         let holders = Holders {
                             refcount: known + spare,
+                            flags: 0,
                             pages,
                             page_cache,
                             swap_cache,
@@ -116,7 +117,7 @@ proptest! {
     #[test]
     fn spare_counts_references(refcount in 0..i32::MAX, pages in 0..1 << 20, page_cache: bool,
                                swap_cache: bool, mapcount in 0..1 << 20, private: bool) {
-        let holders = Holders { refcount, pages, page_cache, swap_cache, mapcount, private };
+        let holders = Holders { refcount, flags: 0, pages, page_cache, swap_cache, mapcount, private };
         let more = Holders { refcount: refcount.saturating_add(1), ..holders };
         prop_assert!(more.spare() >= holders.spare());
         let cache = i64::from(pages) * (i64::from(page_cache) + i64::from(swap_cache));
@@ -130,6 +131,6 @@ proptest! {
     #[test]
     fn spare_never_overflows(refcount: i32, pages: i32, page_cache: bool, swap_cache: bool,
                              mapcount: i32, private: bool) {
-        let _ = Holders { refcount, pages, page_cache, swap_cache, mapcount, private }.spare();
+        let _ = Holders { refcount, flags: 0, pages, page_cache, swap_cache, mapcount, private }.spare();
     }
 }

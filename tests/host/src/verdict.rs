@@ -14,6 +14,7 @@ fn wake(owner: &Owner) -> Wake {
 const OWNED: Owner = Owner {
     tail: false,
     refcount: 1,
+    flags: 0,
     flags_left: false,
     buddy: false,
 };
@@ -98,8 +99,28 @@ fn a_deficit_that_stays_is_one() {
     };
     assert_eq!(
         end_of_writeback(true, || only_the_cache),
-        End::Unreferenced(0)
+        End::Unreferenced(only_the_cache)
     );
+}
+
+/// What comes with the verdict is a reading that made it, and none that was not judged.
+#[test]
+fn the_sum_is_the_one_that_was_judged() {
+    let mut asked = 0;
+    let verdict = end_of_writeback(true, || {
+        asked += 1;
+        // Somebody looks the page up as soon as nobody asks any more.
+        Holders {
+            refcount: 1 + i32::from(asked > AUDIT_READS),
+            pages: 1,
+            page_cache: true,
+            ..Holders::default()
+        }
+    });
+    let End::Unreferenced(judged) = verdict else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!((judged.refcount, judged.spare()), (1, 0));
 }
 
 #[test]
@@ -116,7 +137,7 @@ proptest! {
     #[test]
     fn the_past_decides(tail: bool, refcount in 0..3i32, flags_left: bool, buddy: bool,
                         freed: bool, allocated: bool) {
-        let owner = Owner { tail, refcount, flags_left, buddy };
+        let owner = Owner { tail, refcount, flags: 0, flags_left, buddy };
         let verdict = crate::detect::verdict::wake(&owner, Past { freed, allocated });
         let free = refcount == 0 && (!flags_left || buddy);
         let expected = match (tail, freed, allocated, free) {
@@ -131,7 +152,7 @@ proptest! {
 
     #[test]
     fn a_tail_is_a_tail_whatever_else(refcount: i32, flags_left: bool, buddy: bool) {
-        let owner = Owner { tail: true, refcount, flags_left, buddy };
+        let owner = Owner { tail: true, refcount, flags: 0, flags_left, buddy };
         prop_assert_eq!(wake(&owner), Wake::Leaked(Verdict::Tail));
     }
 
@@ -141,7 +162,7 @@ proptest! {
         flags_left: bool,
         buddy: bool,
     ) {
-        prop_assert_eq!(wake(&Owner { tail: false, refcount, flags_left, buddy }), Wake::Owned);
+        prop_assert_eq!(wake(&Owner { tail: false, refcount, flags: 0, flags_left, buddy }), Wake::Owned);
     }
 
     /// A finding means that every read showed a deficit; anything else is silence.
