@@ -94,6 +94,8 @@ pub(crate) struct Judged {
     pub(crate) flags: usize,
     /// `page->_refcount`, where it was looked at.
     pub(crate) refcount: Maybe<i32>,
+    /// The refcount is 0, and flags are left that a free page doesn't have.
+    pub(crate) flags_left: bool,
     /// Who was known to hold the page, where that was looked at.
     pub(crate) holders: Maybe<Holders>,
 }
@@ -113,6 +115,7 @@ impl From<Owner> for Judged {
         Self {
             flags: owner.flags,
             refcount: Some(owner.refcount).into(),
+            flags_left: owner.flags_left,
             ..Self::default()
         }
     }
@@ -123,6 +126,7 @@ impl From<Holders> for Judged {
         Self {
             flags: holders.flags,
             refcount: Some(holders.refcount).into(),
+            flags_left: false,
             holders: Some(holders).into(),
         }
     }

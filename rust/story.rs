@@ -211,8 +211,21 @@ impl Record {
                 }
             }
         }
+        if self.is_refused(window) {
+            line.put(format_args!(
+                "            not given back at the wake: the allocator was still at it, or refuses the page as bad"
+            ));
+            line.end(sink);
+        }
         put_event(line, &who, from, "wake");
         line.end(sink);
+    }
+
+    /// Was the page freed, but not taken by the allocator? `mm_page_free` comes first.
+    fn is_refused(&self, window: &Window) -> bool {
+        self.verdict == Verdict::ZeroRef
+            && self.judged.flags_left
+            && window.mark(Mark::Freed) != Trace::None
     }
 
     /// All of it as `key=value`. Times are ns since the clear.

@@ -548,6 +548,11 @@ class Files:
             yield clear.line(from_ns, "clear") + f", by {caller}"
             for (name, _), (state, event) in zip(MARKS, marks):
                 yield from self._trace(state, event, from_ns, name)
+            if verdict == "zero-ref" and record.judged.flags_left.value_() and marks[0][0] != NONE:
+                yield (
+                    "            not given back at the wake:"
+                    " the allocator was still at it, or refuses the page as bad"
+                )
             yield Event(when_ns, record.cpu.value_(), context, comm, pid).line(from_ns, "wake")
         for victim in victims:
             yield (

@@ -88,18 +88,20 @@ pub(crate) struct Past {
 /// begin with, which is why it is woken). A page of the buddy allocator is free whatever its
 /// flags (free page reporting sets one there).
 ///
-/// A page that was freed in its window and isn't free now has been allocated again, whether that was
-/// seen or not: several pages can be allocated at once without an event for each.
+/// A page that was freed in its window and is held now has been allocated again, whether that was seen or
+/// not: several pages can be allocated at once without an event for each. With a refcount of 0 it is free,
+/// whatever its flags: `mm_page_free`, which tells of it, comes before they are cleared, and on a page that
+/// the allocator refuses as bad they stay. Nobody has it. (One that was allocated unseen, and is frozen now,
+/// is told as free: it can't be told apart.)
 pub(crate) fn wake(owner: &Owner, past: Past) -> Wake {
-    let frozen = owner.refcount == 0 && owner.flags_left && !owner.buddy;
-    let free = owner.refcount == 0 && !frozen;
+    let unheld = owner.refcount == 0;
     if owner.tail {
         Wake::Leaked(Verdict::Tail)
-    } else if past.allocated || (past.freed && !free) {
+    } else if past.allocated || (past.freed && !unheld) {
         Wake::Leaked(Verdict::Reused)
-    } else if free {
+    } else if unheld && (past.freed || !owner.flags_left || owner.buddy) {
         Wake::Leaked(Verdict::ZeroRef)
-    } else if frozen {
+    } else if unheld {
         Wake::Frozen
     } else {
         Wake::Owned

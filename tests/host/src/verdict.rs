@@ -44,6 +44,25 @@ fn a_frozen_page_is_no_finding() {
     assert_eq!(wake(&frozen), Wake::Frozen);
 }
 
+/// `mm_page_free` comes before the flags are cleared; and they stay where the allocator refuses the page as
+/// bad. Either way nobody has allocated it.
+#[test]
+fn what_was_freed_and_not_allocated_is_not_reused() {
+    let freed = Past {
+        freed: true,
+        allocated: false,
+    };
+    for flags_left in [false, true] {
+        let owner = Owner {
+            refcount: 0,
+            flags_left,
+            ..OWNED
+        };
+        let verdict = crate::detect::verdict::wake(&owner, freed);
+        assert_eq!(verdict, Wake::Leaked(Verdict::ZeroRef), "{flags_left}");
+    }
+}
+
 /// The names in rust/trace.h, which trace events print.
 #[test]
 fn trace_events_have_the_verdicts_numbers() {
@@ -139,12 +158,12 @@ proptest! {
                         freed: bool, allocated: bool) {
         let owner = Owner { tail, refcount, flags: 0, flags_left, buddy };
         let verdict = crate::detect::verdict::wake(&owner, Past { freed, allocated });
-        let free = refcount == 0 && (!flags_left || buddy);
-        let expected = match (tail, freed, allocated, free) {
+        let expected = match (tail, freed, allocated, refcount == 0) {
             (true, ..) => Wake::Leaked(Verdict::Tail),
             (_, _, true, _) | (_, true, _, false) => Wake::Leaked(Verdict::Reused),
-            (_, _, _, true) => Wake::Leaked(Verdict::ZeroRef),
-            _ if refcount == 0 => Wake::Frozen,
+            (_, true, _, true) => Wake::Leaked(Verdict::ZeroRef),
+            (_, false, _, true) if !flags_left || buddy => Wake::Leaked(Verdict::ZeroRef),
+            (_, false, _, true) => Wake::Frozen,
             _ => Wake::Owned,
         };
         prop_assert_eq!(verdict, expected);
