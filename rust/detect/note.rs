@@ -6,7 +6,7 @@
 //! long gone and the place have another one. So it says which window it is of, and a sequence
 //! word of its own guards it.
 
-use super::word::Generation;
+use super::word::{Generation, Place};
 use crate::sync::{
     fence, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -69,18 +69,23 @@ impl Note {
         }
     }
 
-    /// Writes it for the window of that generation. `false`, and nothing is written, if somebody else is at
-    /// it, or it is a later window's.
-    pub(super) fn write(&self, generation: Generation, event: &Event) -> bool {
-        let generation = generation.number() << SHIFT;
-        let state = self.state.load(Relaxed);
+    /// Writes it for the window of that generation in `place`. `false`, and nothing is written, if somebody
+    /// else is at it, or it is a later window's.
+    ///
+    /// Of two generations nobody can tell which came first, since they come again. But who has written a note
+    /// has seen the word of its window: so who has seen that note, and after it a word of his own window, is
+    /// not late. If the note is written after he has looked, he does not get it.
+    pub(super) fn write(&self, place: &Place, generation: Generation, event: &Event) -> bool {
+        let state = self.state.load(Acquire);
         // A slow one of an earlier window is at it, or this is the slow one.
-        if state & WRITING != 0
-            || (generation.wrapping_sub(state & (u64::MAX << SHIFT)) as i64) < 0
-            || self
-                .state
-                .compare_exchange(state, generation | WRITING, Acquire, Relaxed)
-                .is_err()
+        if state & WRITING != 0 || place.load(Relaxed).generation() != generation {
+            return false;
+        }
+        let generation = generation.number() << SHIFT;
+        if self
+            .state
+            .compare_exchange(state, generation | WRITING, Acquire, Relaxed)
+            .is_err()
         {
             return false;
         }

@@ -472,12 +472,12 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
             }
         }
         let event = event();
-        for ((_, details), generation) in bucket.ways().zip(generations) {
+        for ((word, details), generation) in bucket.ways().zip(generations) {
             let (Some(note), Some(generation)) = (details.notes.get(mark as usize), generation)
             else {
                 continue;
             };
-            if !note.write(generation, &event) {
+            if !note.write(word, generation, &event) {
                 marked.unknown += 1;
             }
         }

@@ -255,3 +255,23 @@ fn an_allocated_block_is_searched_for_freed_pages() {
         assert_eq!(window.mark(Mark::Allocated) != Trace::None, allocated);
     }
 }
+
+/// Generations come again after 2^18, and a place's last note may be of any of them: what is marked has its
+/// name however many windows there have been since.
+#[test]
+fn a_mark_keeps_its_name_however_old_the_last_note() {
+    let table = table::<1>();
+    let mut number = 0;
+    for between in [0, 1, 1 << 17, (1 << 17) + 1, 1 << 18] {
+        for _ in 0..between {
+            table.open(7, Bit::Writeback, 1, Opened::default());
+            table.wake(7, Bit::Writeback, 1).expect("open");
+        }
+        number += 1;
+        table.open(7, Bit::Writeback, 1, Opened::default());
+        let marked = table.mark(7, Mark::Freed, || event(number));
+        assert_eq!(marked.unknown, 0, "{between} windows after the last note");
+        let window = wake(&table, 7, Bit::Writeback, 1).expect("open");
+        assert_eq!(window.mark(Mark::Freed), Trace::Known(event(number)));
+    }
+}
