@@ -39,9 +39,6 @@ struct ww_here {
 	u64 cpu;
 };
 struct ww_here ww_get_here(void);
-int ww_stack_depot_prepare(void);
-u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr);
-unsigned int ww_stack_depot_fetch(u32 handle, unsigned long **entries);
 void *ww_alloc_percpu(size_t size, size_t align);
 void *ww_this_cpu_ptr(void *percpu);
 void *ww_per_cpu_ptr(void *percpu, unsigned int cpu);

@@ -7,8 +7,8 @@
 //! words are first made to look like what is to be found. For each of the wake bits: a page that
 //! is owned, one whose refcount is frozen, one that has been freed. Then one end of writeback on a
 //! page that is not under writeback, and one that nobody holds; a start of writeback on an unlocked
-//! page; and a page that is really freed and allocated again between the end of its writeback and
-//! the wake. (A wake on a tail page would be a `VM_BUG_ON` of the kernel's own; the reproducer
+//! page; many pages that are freed in their windows, each with a stack of its own, and never woken; and
+//! a page that is really freed and allocated again between the end of its writeback and the wake. (A wake on a tail page would be a `VM_BUG_ON` of the kernel's own; the reproducer
 //! shows that one.)
 
 mod bindings;
@@ -38,6 +38,7 @@ const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
 
 type WakeBit = unsafe extern "C" fn(*mut bindings::page, kernel::ffi::c_int);
 type EndWriteback = unsafe extern "C" fn(*mut bindings::page);
+type EndRead = unsafe extern "C" fn(*mut bindings::page, bool);
 type StartWriteback = unsafe extern "C" fn(*mut bindings::page, bool);
 
 /// How many pages are allocated to get one again that was just freed: it is the first of this
@@ -49,14 +50,16 @@ impl kernel::Module for Events {
         let wake = address(c_str!("folio_wake_bit"))?;
         let end = address(c_str!("__folio_end_writeback"))?;
         let start = address(c_str!("__folio_start_writeback"))?;
+        let read = address(c_str!("folio_end_read"))?;
         // SAFETY: These are the addresses of functions of these types (6.12). A folio of one page
         // is that page. That the second one may return a `bool` does not matter to a caller on
         // x86-64 that ignores it.
-        let (wake, end, start) = unsafe {
+        let (wake, end, start, read) = unsafe {
             (
                 core::mem::transmute::<*const (), WakeBit>(wake),
                 core::mem::transmute::<*const (), EndWriteback>(end),
                 core::mem::transmute::<*const (), StartWriteback>(start),
+                core::mem::transmute::<*const (), EndRead>(read),
             )
         };
 
@@ -101,6 +104,11 @@ impl kernel::Module for Events {
         }
         drop(page);
 
+        for path in 0..STACKS {
+            let page = Page::alloc_page(GFP_KERNEL)?;
+            end_read(page.as_ptr(), read);
+            left(page, path, DEPTH);
+        }
         let reused = reuse(start, end, wake)?;
         pr_info!(
             "events raised, a page {}\n",
@@ -108,6 +116,43 @@ impl kernel::Module for Events {
         );
         Ok(Self)
     }
+}
+
+/// Pages that are freed with stacks that differ: more than the kernel's stack depot takes at once.
+const STACKS: u32 = 1 << DEPTH;
+const DEPTH: u32 = 8;
+
+/// Opens a window on the page, and wakes nobody.
+fn end_read(page: *mut bindings::page, end: EndRead) {
+    // SAFETY: The page is this module's, and in no mapping: the function clears the bit that is set here.
+    unsafe {
+        let flags = AtomicUsize::from_ptr(core::ptr::addr_of_mut!((*page).flags).cast());
+        flags.fetch_or(1 << bindings::pageflags_PG_locked, Relaxed);
+        end(page, false);
+    }
+}
+
+/// Frees the page `depth` calls below, each of them made by this function or by [`right`], as the bits of
+/// `path` say.
+#[inline(never)]
+fn left(page: Page, path: u32, depth: u32) -> u32 {
+    below(page, path, depth).wrapping_add(1)
+}
+
+/// See [`left`]. The sum is there to make two functions of them, which call and don't jump.
+#[inline(never)]
+fn right(page: Page, path: u32, depth: u32) -> u32 {
+    below(page, path, depth).wrapping_add(2)
+}
+
+#[inline(always)]
+fn below(page: Page, path: u32, depth: u32) -> u32 {
+    if depth == 0 {
+        drop(page);
+        return path;
+    }
+    let next = if path & 1 == 0 { left } else { right };
+    next(page, path >> 1, depth - 1)
 }
 
 /// Ends a writeback, frees the page and allocates it again, and wakes. `false` if the page did not

@@ -8,7 +8,6 @@
 #include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
-#include <linux/stackdepot.h>
 #include <linux/version.h>
 
 #include "bindings_helper.h"
@@ -78,45 +77,6 @@ struct ww_here ww_get_here(void)
 {
 	return (struct ww_here){ .context = ww_context_id(), .cpu = raw_smp_processor_id() };
 }
-
-#ifdef CONFIG_STACKDEPOT
-/* Makes room for stacks that are saved where nothing can be allocated. May sleep. */
-int ww_stack_depot_prepare(void)
-{
-	unsigned long entry = (unsigned long)ww_stack_depot_prepare;
-	int err = stack_depot_init();
-
-	if (!err)
-		stack_depot_save_flags(&entry, 1, GFP_KERNEL, STACK_DEPOT_FLAG_CAN_ALLOC);
-	return err;
-}
-
-/* Any context; does not allocate. 0 if there is no room. */
-u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr)
-{
-	return stack_depot_save_flags(entries, nr, GFP_NOWAIT, 0);
-}
-
-unsigned int ww_stack_depot_fetch(u32 handle, unsigned long **entries)
-{
-	return stack_depot_fetch(handle, entries);
-}
-#else
-int ww_stack_depot_prepare(void)
-{
-	return -EOPNOTSUPP;
-}
-
-u32 ww_stack_depot_save(unsigned long *entries, unsigned int nr)
-{
-	return 0;
-}
-
-unsigned int ww_stack_depot_fetch(u32 handle, unsigned long **entries)
-{
-	return 0;
-}
-#endif
 
 void *ww_alloc_percpu(size_t size, size_t align)
 {

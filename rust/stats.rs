@@ -68,8 +68,6 @@ counters! {
     MarksStarted = "marks_started",
     /// Marks that could not be made, or without telling who it was.
     MarksDropped = "marks_dropped",
-    /// Stacks that the stack depot had no room for.
-    StacksDropped = "stacks_dropped",
     /// Tasks woken by a leaked wake.
     Victims = "victims",
     /// Tasks woken by a leaked wake that are missing in its report.
@@ -146,11 +144,6 @@ impl Stats {
     /// that [`Self::count`] isn't used with.
     pub(crate) fn add_nested(&self, counter: Counter, n: u32) {
         self.this_cpu()[counter as usize].fetch_add(n.into(), Relaxed);
-    }
-
-    /// Counts one, as [`Self::add_nested`].
-    pub(crate) fn count_nested(&self, counter: Counter) {
-        self.add_nested(counter, 1);
     }
 
     /// Sets all to 0. What is counted meanwhile may or may not stay.

@@ -11,9 +11,10 @@ use crate::{
         window::{Event, Mark, Trace, Window},
     },
     report::{Maybe, Record, Site},
+    sync::STACK,
     text::{Line, Sink},
 };
-use core::{ffi::c_void, slice};
+use core::ffi::c_void;
 use kernel::c_str;
 
 /// How far from a function's entry the instruction pointer of a probe may be (an `endbr64` and a
@@ -178,7 +179,7 @@ impl Record {
             cpu: self.cpu as u16,
             context: self.context as u16,
             comm: self.comm,
-            stack: 0,
+            stack: [0; STACK],
         };
         let clear = Event {
             when_ns: from,
@@ -338,23 +339,10 @@ fn put_ms(line: &mut Line, when_ns: u64, from_ns: u64) {
 
 /// The stack of an event, from where the kernel calls the tracepoint or probe.
 fn show_stack(event: &Event, line: &mut Line, sink: &mut dyn Sink) {
-    if event.stack == 0 {
-        return;
-    }
-    let mut entries = core::ptr::null_mut();
-    // SAFETY: A handle of the depot's; its entries are never freed, since they were saved without
-    // a count.
-    let entries = unsafe {
-        let len = bindings::ww_stack_depot_fetch(event.stack, &mut entries) as usize;
-        if entries.is_null() {
-            return;
-        }
-        slice::from_raw_parts(entries.cast::<usize>(), len)
-    };
     // Our own handler, and what calls it: a tracepoint's iterator, or ftrace and kprobes.
     let mut own = true;
     let mut shown = 0;
-    for &addr in entries {
+    for addr in event.stack.into_iter().take_while(|&addr| addr != 0) {
         if own {
             // SAFETY: Printed as a symbol.
             unsafe { line.put_pointer(c_str!("%ps"), addr as *const c_void) };

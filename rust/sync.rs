@@ -5,6 +5,10 @@
 
 pub(crate) use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
+/// How many addresses of a stack are kept with what is noted in a handler. Each is a store of its own, and
+/// other threads may come in before each: loom has fewer.
+pub(crate) const STACK: usize = 12;
+
 /// `loom::cell::UnsafeCell`, as far as it is used here.
 pub(crate) struct Cell<T>(core::cell::UnsafeCell<T>);
 

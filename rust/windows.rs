@@ -9,15 +9,15 @@ use crate::{
     hook::tracepoint,
     page::Page,
     stats::{Counter, Stats},
+    sync::STACK,
 };
 use core::ffi::c_void;
 use kernel::{alloc::kvec::KVVec, c_str, prelude::*, sync::Arc};
 
-/// Buckets of the table: with the windows of each some 150 KB. A context has one window at a
-/// time, so what counts is how many tasks and CPUs end writeback, not how many pages.
+/// Buckets of the table: with the windows of each, and room for three stacks in each of those, 464 KB. A
+/// context has one window at a time, so what counts is how many tasks and CPUs end writeback, not how
+/// many pages.
 const BUCKETS: usize = 256;
-/// Stack entries kept of an event.
-const DEPTH: usize = 24;
 
 /// The buckets.
 ///
@@ -48,10 +48,6 @@ impl Windows {
         let mut buckets = KVVec::with_capacity(BUCKETS, GFP_KERNEL)?;
         for _ in 0..BUCKETS {
             buckets.push(Bucket::new(), GFP_KERNEL)?;
-        }
-        // SAFETY: May sleep, and does so. Handlers can then take stacks without allocating.
-        if unsafe { bindings::ww_stack_depot_prepare() } != 0 {
-            pr_info!("no stacks of who frees and allocates: this kernel has no stack depot (CONFIG_STACKDEPOT, which PAGE_OWNER and KASAN select)\n");
         }
         Ok(Self {
             // INVARIANT: As many were pushed.
@@ -144,30 +140,23 @@ impl Windows {
     /// Who is here, and where. For tracepoint and kprobe handlers; slow.
     #[inline(always)]
     fn event(&self) -> Event {
-        let mut stack = [0usize; DEPTH];
+        // The kernel's stack depot would keep each stack once. But it takes a lock, and where nothing can be
+        // allocated it is full some day.
+        let mut stack = [0; STACK];
         // SAFETY: There is always a current task, which stays while it runs; the others read the
         // CPU's state, and a stack into an array of that size. Any context.
-        let (pid, comm, cpu, context, handle) = unsafe {
+        let (pid, comm, cpu, context) = unsafe {
             let task = bindings::get_current();
-            let depth = bindings::stack_trace_save(stack.as_mut_ptr().cast(), DEPTH as u32, 1);
-            (
-                (*task).pid,
-                (*task).comm,
-                cpu(),
-                bindings::ww_context(),
-                bindings::ww_stack_depot_save(stack.as_mut_ptr().cast(), depth),
-            )
+            bindings::stack_trace_save(stack.as_mut_ptr().cast(), STACK as u32, 1);
+            ((*task).pid, (*task).comm, cpu(), bindings::ww_context())
         };
-        if handle == 0 {
-            self.stats.count_nested(Counter::StacksDropped);
-        }
         Event {
             when_ns: now(),
             pid,
             cpu: cpu as u16,
             context: context as u16,
             comm: comm.map(compat::byte),
-            stack: handle,
+            stack,
         }
     }
 

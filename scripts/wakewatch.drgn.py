@@ -17,6 +17,7 @@ what that would; or `open', the windows that are open. Without one, all of them.
 
 import argparse
 import bisect
+import itertools
 import re
 import sys
 
@@ -28,7 +29,6 @@ from drgn.helpers.linux.mm import page_to_pfn, pfn_to_page
 from drgn.helpers.linux.module import for_each_module
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import for_each_task
-from drgn.helpers.linux.stackdepot import stack_depot_fetch
 
 prog = drgn.get_default_prog()
 
@@ -281,7 +281,7 @@ HANDLER_PLUMBING = {
 class Event:
     """Who did something, and when: Event of rust/detect/note.rs."""
 
-    def __init__(self, when_ns, cpu, context, comm, pid, stack=0):
+    def __init__(self, when_ns, cpu, context, comm, pid, stack=()):
         self.when_ns = when_ns
         self.cpu = cpu
         self.context = context
@@ -464,7 +464,7 @@ class Files:
         who = num(note.who)
         comm = b"".join(num(part).to_bytes(8, "little") for part in note.comm)
         comm = Object(prog, prog.array_type(prog.type("u8"), 16), value=list(comm))
-        return Event(num(note.when_ns), who >> 16 & 0xFFFF, who & 0xFFFF, text(comm), who >> 32, num(note.stack))
+        return Event(num(note.when_ns), who >> 16 & 0xFFFF, who & 0xFFFF, text(comm), who >> 32, [num(addr) for addr in note.stack])
 
     # ------------------------------------------------ reports
 
@@ -620,13 +620,9 @@ class Files:
             for frame in self._stack(event.stack):
                 yield f"      {self.symbols.name(frame, True)}"
 
-    def _stack(self, handle):
-        """A stack of the kernel's depot, from where the kernel calls the tracepoint or probe."""
-        if handle == 0:
-            return []
-        trace = stack_depot_fetch(Object(prog, "depot_stack_handle_t", handle))
-        # What is inlined is a frame of its own to drgn.
-        frames = [frame.pc for frame in trace or [] if not frame.is_inline]
+    def _stack(self, addresses):
+        """A stack from where the kernel calls the tracepoint or probe."""
+        frames = list(itertools.takewhile(bool, addresses))
         while frames:
             name = self.symbols.name(frames[0])
             own = name.endswith("[wakewatch]") or name.startswith(("__traceiter_", "0x"))

@@ -10,6 +10,7 @@ use super::word::{Generation, Place};
 use crate::sync::{
     fence, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
+    STACK,
 };
 
 /// Who did something, and when.
@@ -25,8 +26,8 @@ pub(crate) struct Event {
     pub(crate) context: u16,
     /// The task's `comm`.
     pub(crate) comm: [u8; 16],
-    /// A handle for the stack, 0 if there is none.
-    pub(crate) stack: u32,
+    /// Return addresses, the innermost first; zeroes after the last.
+    pub(crate) stack: [usize; STACK],
 }
 
 /// What is known of an event. The representation is for debuggers, which read the discriminant.
@@ -50,7 +51,7 @@ pub(super) struct Note {
     /// `pid`, `cpu`, `context`.
     who: AtomicU64,
     comm: [AtomicU64; 2],
-    stack: AtomicU64,
+    stack: [AtomicU64; STACK],
 }
 
 const WRITING: u64 = 1;
@@ -65,7 +66,7 @@ impl Note {
             when_ns: AtomicU64::new(0),
             who: AtomicU64::new(0),
             comm: [AtomicU64::new(0), AtomicU64::new(0)],
-            stack: AtomicU64::new(0),
+            stack: core::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -102,7 +103,9 @@ impl Note {
         self.who.store(who, Relaxed);
         self.comm[0].store(comm[0], Relaxed);
         self.comm[1].store(comm[1], Relaxed);
-        self.stack.store(u64::from(event.stack), Relaxed);
+        for (to, from) in self.stack.iter().zip(event.stack) {
+            to.store(from as u64, Relaxed);
+        }
         self.state.store(generation | WRITTEN, Release);
         true
     }
@@ -118,13 +121,17 @@ impl Note {
         for (to, from) in comm.chunks_exact_mut(8).zip(&self.comm) {
             to.copy_from_slice(&from.load(Relaxed).to_le_bytes());
         }
+        let mut stack = [0; STACK];
+        for (to, from) in stack.iter_mut().zip(&self.stack) {
+            *to = from.load(Relaxed) as usize;
+        }
         let event = Event {
             when_ns: self.when_ns.load(Relaxed),
             pid: (who >> 32) as i32,
             cpu: (who >> 16) as u16,
             context: who as u16,
             comm,
-            stack: self.stack.load(Relaxed) as u32,
+            stack,
         };
         fence(Acquire);
         (self.state.load(Relaxed) == written).then_some(event)

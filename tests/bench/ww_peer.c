@@ -20,7 +20,6 @@
 #include <linux/percpu.h>
 #include <linux/sched/clock.h>
 #include <linux/seq_file.h>
-#include <linux/stackdepot.h>
 #include <linux/stacktrace.h>
 #include <linux/tracepoint.h>
 #include <linux/vmalloc.h>
@@ -57,7 +56,7 @@ static u32 sample_limit __read_mostly = U32_MAX;
 	x(windows_woken) x(windows_retired) x(windows_overwritten)	\
 	x(windows_dropped) x(windows_doubted) x(wakes_without_window)	\
 	x(marks_freed) x(marks_allocated) x(marks_started)		\
-	x(marks_dropped) x(stacks_dropped) x(victims) x(callers_dropped)
+	x(marks_dropped) x(victims) x(callers_dropped)
 
 #define COUNTER_ENUM(name) C_##name,
 #define COUNTER_NAME(name) #name,
@@ -140,7 +139,7 @@ static __always_inline void row_length(unsigned int nr, u64 ns)
 #define CONTEXTS	256
 #define FREED_PAGES	8
 #define TRIES		4
-#define DEPTH		24
+#define DEPTH		12
 
 #define PFN		((1UL << 40) - 1)
 #define BUSY		(1UL << 40)
@@ -166,7 +165,7 @@ struct note {
 	u16 cpu;
 	u16 context;
 	char comm[TASK_COMM_LEN];
-	depot_stack_handle_t stack;
+	unsigned long stack[DEPTH];
 };
 
 struct details {
@@ -418,24 +417,20 @@ static bool note_write(struct note *note, unsigned long generation, const struct
 	note->cpu = event->cpu;
 	note->context = event->context;
 	memcpy(note->comm, event->comm, sizeof(note->comm));
-	note->stack = event->stack;
+	memcpy(note->stack, event->stack, sizeof(note->stack));
 	smp_store_release(&note->state, generation | WRITTEN);
 	return true;
 }
 
 static noinline void event_now(struct note *event)
 {
-	unsigned long stack[DEPTH];
-	unsigned int depth = stack_trace_save(stack, DEPTH, 1);
-
+	memset(event->stack, 0, sizeof(event->stack));
+	stack_trace_save(event->stack, DEPTH, 1);
 	event->when_ns = local_clock();
 	event->pid = current->pid;
 	event->cpu = raw_smp_processor_id();
 	event->context = in_nmi() ? 3 : in_hardirq() ? 2 : in_serving_softirq() ? 1 : 0;
 	memcpy(event->comm, current->comm, sizeof(event->comm));
-	event->stack = stack_depot_save_flags(stack, depth, GFP_NOWAIT, 0);
-	if (!event->stack)
-		count_nested(stacks_dropped, 1);
 }
 
 /* Returns how many windows have got the mark. */
@@ -850,7 +845,6 @@ static void unhook(unsigned int registered)
 
 static int __init ww_peer_init(void)
 {
-	unsigned long entry = (unsigned long)ww_peer_init;
 	unsigned int i;
 	int err;
 
@@ -860,9 +854,6 @@ static int __init ww_peer_init(void)
 	rows = __alloc_percpu(sizeof(struct row) * SITES, __alignof__(struct row));
 	if (!rows)
 		return -ENOMEM;
-	/* Handlers can then keep stacks without allocating. */
-	if (!stack_depot_init())
-		stack_depot_save_flags(&entry, 1, GFP_KERNEL, STACK_DEPOT_FLAG_CAN_ALLOC);
 	for_each_kernel_tracepoint(find_tracepoint, NULL);
 	if (!free_point || !alloc_point) {
 		unhook(0);

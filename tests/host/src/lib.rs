@@ -19,6 +19,7 @@ mod sync;
 mod sync {
     pub(crate) use loom::cell::UnsafeCell as Cell;
     pub(crate) use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+    pub(crate) const STACK: usize = 1;
 }
 
 #[cfg(loom)]

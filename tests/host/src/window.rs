@@ -36,7 +36,7 @@ fn event(number: u64) -> Event {
         cpu: number as u16,
         context: (number % 4) as u16,
         comm: [number as u8; 16],
-        stack: number as u32,
+        stack: core::array::from_fn(|depth| number as usize + depth),
     }
 }
 

@@ -134,7 +134,7 @@ fn event(id: u32) -> Event {
         cpu: id as u16,
         context: id as u16,
         comm: [id as u8; 16],
-        stack: id,
+        stack: [id as usize; crate::sync::STACK],
     }
 }
 
@@ -148,8 +148,8 @@ fn marker(window: &Window, mark: Mark) -> Option<u32> {
         Trace::None => None,
         Trace::Unknown => Some(0),
         Trace::Known(by) => {
-            assert_eq!(by, event(by.stack), "torn");
-            Some(by.stack)
+            assert_eq!(by, event(by.pid as u32), "torn");
+            Some(by.pid as u32)
         }
     }
 }
