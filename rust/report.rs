@@ -390,8 +390,8 @@ impl Reporter {
 
     /// # Safety
     ///
-    /// Called by the kernel only, with the `on_panic` of a `Reporter`; in a panic, where only this
-    /// CPU runs.
+    /// Called by the kernel only, with the `on_panic` of a `Reporter`; in a panic, when the other CPUs have
+    /// been told to stop. Nearly always they have (`panic_other_cpus_shutdown()`, kernel/panic.c, 6.12).
     unsafe extern "C" fn panic_trampoline(
         block: *mut bindings::notifier_block,
         _action: kernel::ffi::c_ulong,

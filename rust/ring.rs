@@ -10,9 +10,12 @@
 //!                            Ready --read---> Showing --> Ready
 //!                            Kept  --read---> Busy    --> Kept
 //!                            Ready, Kept --amend--> Busy --> Ready, Kept
+//!                            Ready, Showing --last print--> Last
 //! ```
 //!
-//! An entry that nobody has seen whole is `Ready` or `Showing`: that is what a panic has to print.
+//! An entry that nobody has seen whole is `Ready` or `Showing`: that is what a panic has to print. The other
+//! CPUs are stopped by then, in the middle of anything; but one that does not answer may go on for a
+//! while. So what is printed then is `Last`, which no state follows.
 //!
 //! Nothing here is the kernel's: `tests/host` compiles and tests the same file.
 
@@ -27,13 +30,15 @@ const BUSY: u32 = 1;
 const READY: u32 = 2;
 const SHOWING: u32 = 3;
 const KEPT: u32 = 4;
+const LAST: u32 = 5;
 
 /// A place for one `T`.
 ///
 /// # Invariants
 ///
-/// Only who has brought `state` to `BUSY` or `SHOWING` touches `number` and `value`, until they store
-/// another state; in `SHOWING` they only read.
+/// Only who has brought `state` to `BUSY` or `SHOWING` touches `number` and `value`, until they put another
+/// state there; in `SHOWING` they only read, and so does who has brought it from there, or from `READY`, to
+/// `LAST`, where it stays.
 pub(crate) struct Slot<T> {
     state: AtomicU32,
     number: AtomicU64,
@@ -59,10 +64,15 @@ impl<T> Slot<T> {
     fn unlock(&self, to: u32) {
         self.state.store(to, Release);
     }
+
+    /// As [`Self::unlock`] from `SHOWING`, which need not be the state any more.
+    fn shown(&self, to: u32) {
+        let _ = self.state.compare_exchange(SHOWING, to, Release, Relaxed);
+    }
 }
 
-// SAFETY: By the type invariant the value is used by one thread at a time.
-unsafe impl<T: Send> Sync for Slot<T> {}
+// SAFETY: By the type invariant the value is written by one thread at a time, and then read by none.
+unsafe impl<T: Send + Sync> Sync for Slot<T> {}
 
 /// The buffer, over slots that somebody has allocated (at least one).
 pub(crate) struct Ring<T, S: Deref<Target = [Slot<T>]>> {
@@ -135,21 +145,20 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
                 // SAFETY: The slot is `SHOWING`, by this thread.
                 slot.value
                     .with(|value| show(slot.number.load(Relaxed), unsafe { &*value }));
-                slot.unlock(KEPT);
+                slot.shown(KEPT);
             }
         }
     }
 
-    /// As [`Self::print`], when no other CPU runs any more: an entry that one of them was about to
-    /// show comes once more, and whole.
+    /// As [`Self::print`], in a panic: an entry that another CPU was about to show when it was stopped
+    /// comes once more, and whole. The slots are not used again.
     pub(crate) fn print_last(&self, mut show: impl FnMut(u64, &T)) {
-        let mut from = 0;
-        while let Some(slot) = self.oldest(&[READY, SHOWING], from) {
-            let number = slot.number.load(Relaxed);
-            // SAFETY: Nobody writes a slot that is `READY` or `SHOWING`, and nobody else is there
-            // to change that.
-            slot.value.with(|value| show(number, unsafe { &*value }));
-            from = number + 1;
+        while let Some(slot) = self.oldest(&[READY, SHOWING], 0) {
+            if slot.lock(READY, LAST) || slot.lock(SHOWING, LAST) {
+                // SAFETY: By the type invariant nobody writes what is `LAST`.
+                slot.value
+                    .with(|value| show(slot.number.load(Relaxed), unsafe { &*value }));
+            }
         }
     }
 
@@ -185,7 +194,10 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
             let number = slot.number.load(Relaxed);
             // SAFETY: The slot is `SHOWING` or `BUSY`, by this thread.
             let value = slot.value.with(|value| unsafe { *value });
-            slot.unlock(was);
+            match was {
+                KEPT => slot.unlock(KEPT),
+                _ => slot.shown(READY),
+            }
             from = from.max(number + 1);
             show(number, &value);
         }

@@ -250,7 +250,7 @@ LINE = 639
 ENTRY_BYTES = 32
 STORY_DEPTH = 5
 # States of a slot (rust/ring.rs).
-BUSY, READY, SHOWING, KEPT = 1, 2, 3, 4
+BUSY, READY, SHOWING, KEPT, LAST = 1, 2, 3, 4, 5
 # Discriminants of Site (rust/report.rs) and Trace (rust/detect/note.rs).
 END_OF_WRITEBACK, AFTER_CLEAR, WAKE, START = range(4)
 NONE, UNKNOWN, KNOWN = range(3)
@@ -479,7 +479,7 @@ class Files:
             state, number = num(copy.state), num(copy.number)
             if state == BUSY:
                 print("wakewatch.drgn.py: a report is being written or read, and left out", file=sys.stderr)
-            if state in (READY, SHOWING, KEPT) and num(slot.number) == number and num(slot.state) != BUSY:
+            if state in (READY, SHOWING, KEPT, LAST) and num(slot.number) == number and num(slot.state) != BUSY:
                 found.append((number, slot, copy))
         for number, slot, copy in sorted(found, key=lambda report: report[0]):
             yield from self._report(number, peel(slot.value), peel(copy.value))

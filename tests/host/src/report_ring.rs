@@ -57,6 +57,7 @@ fn what_was_being_shown_is_shown_again() {
     last.clear();
     ring.print_last(|number, &value| last.push((number, value)));
     assert_eq!(last, [], "all have been seen");
+    assert_eq!(ring.push(|_| unreachable!()), None, "in a panic");
 }
 
 #[test]

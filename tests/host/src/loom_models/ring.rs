@@ -221,3 +221,32 @@ fn the_last_print_has_what_nobody_has_seen() {
         assert!(last.windows(2).all(|w| w[0].0 < w[1].0), "oldest first");
     });
 }
+
+/// One that a panic can't stop goes on: what it was printing is whole in the last print all the same, and
+/// nothing is written over it.
+#[test]
+fn the_last_print_needs_nobody_to_stop() {
+    up_to(4, || {
+        let (ring, shown) = (ring(1), shown());
+        let first = push(&ring, 1);
+        let other = ring.spawn({
+            let shown = shown.clone();
+            move |ring| {
+                print(ring, &shown);
+                push(ring, 2)
+            }
+        });
+        let mut last = Vec::new();
+        ring.print_last(|number, &entry| last.push((number, entry)));
+        let second = other.join().unwrap();
+        for (number, entry) in &last {
+            assert!([first, second].contains(&Some((*number, entry.by))), "torn");
+        }
+        let seen = shown.lock().unwrap();
+        let first = first.map(|(number, _)| number);
+        assert!(seen
+            .iter()
+            .chain(&last)
+            .any(|(number, _)| Some(*number) == first));
+    });
+}
