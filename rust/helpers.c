@@ -137,12 +137,6 @@ struct folio *ww_key_folio(const void *wait_page_key, int *bit_nr)
 	return key->folio;
 }
 
-/* The time at which a task that sleeps last ran, on the scheduler's clock (update_curr()). */
-u64 ww_last_ran(const struct task_struct *task)
-{
-	return READ_ONCE(task->se.exec_start);
-}
-
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance)
 {
 	return get_kretprobe(instance);

@@ -61,8 +61,6 @@ pub(crate) struct Victim {
     pub(crate) comm: [u8; 16],
     /// The bit that it waited for, in the page flags.
     pub(crate) flag: u32,
-    /// When it went to sleep, in ns of the scheduler's clock.
-    pub(crate) since_ns: u64,
 }
 
 /// An `Option` made of plain fields: hardly a debugger understands how DWARF describes the other.

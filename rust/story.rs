@@ -52,9 +52,6 @@ impl Record {
                 victim.pid
             ));
             put_flag(line, victim.flag);
-            let from = self.window.get().map_or(self.when_ns, |w| w.opened.when_ns);
-            line.put(format_args!(" since "));
-            put_ms(line, victim.since_ns, from);
             line.end(sink);
         }
         if self.victims as usize > self.victim.len() {

@@ -77,13 +77,11 @@ impl Victims {
         }
         let task = task.cast::<bindings::task_struct>();
         // SAFETY: A waiter's task stays until it has left the queue.
-        let (pid, comm, last_ran) =
-            unsafe { ((*task).pid, (*task).comm, bindings::ww_last_ran(task)) };
+        let (pid, comm) = unsafe { ((*task).pid, (*task).comm) };
         Some(Victim {
             pid,
             comm: comm.map(compat::byte),
             flag,
-            since_ns: last_ran,
         })
     }
 }

@@ -558,7 +558,6 @@ class Files:
             yield (
                 f"victim task {text(victim.comm)} pid {victim.pid.value_()}"
                 f" waits for {flag_name(victim.flag.value_())}"
-                f" since {milliseconds(victim.since_ns.value_(), from_ns)}"
             )
         count = record.victims.value_()
         if count > len(record.victim):
