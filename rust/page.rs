@@ -2,11 +2,14 @@
 
 //! A read-only look at a page that perhaps nobody holds.
 //!
-//! Every word is read once, without a lock and without a reference. The memory map itself stays
-//! readable whatever happens to the page (vmemmap goes only with memory hot-remove, after an RCU
-//! grace period, and handlers run with preemption disabled); what the words point at may not, so
-//! pointers in them are followed with `copy_from_kernel_nofault()` only, as `dump_mapping()`
-//! (fs/inode.c, 6.12) does.
+//! Every word is read once, without a lock and without a reference, and without the kernel's accessors, which
+//! assert what such a page need not be. What the words point at may be gone, so pointers in them are
+//! followed with `copy_from_kernel_nofault()` only, as `dump_mapping()` (fs/inode.c, 6.12) does.
+//!
+//! The memory map itself goes with memory hot-remove alone, which frees it without waiting for anybody
+//! (`section_deactivate()`, mm/sparse.c, 6.12). So a page is looked at only in a handler that a function was
+//! entered or left with it: the kernel's own next access would fault as this one does. Nothing here may be
+//! called later, for a report that is printed for instance, but for what is computed of the address.
 
 use crate::{
     bindings, compat,
@@ -194,7 +197,7 @@ impl Page {
         (self.addr() / size_of::<bindings::page>()) as u64
     }
 
-    /// Its page frame number.
+    /// Its page frame number. Without `CONFIG_SPARSEMEM_VMEMMAP` this reads its flags.
     pub(crate) fn pfn(self) -> usize {
         // SAFETY: By the type invariant.
         unsafe { bindings::ww_page_to_pfn(self.0) as usize }

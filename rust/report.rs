@@ -136,6 +136,7 @@ pub(crate) struct Record {
     pub(crate) verdict: Verdict,
     pub(crate) site: Site,
     pub(crate) page: Page,
+    pub(crate) pfn: usize,
     /// What was judged.
     pub(crate) judged: Judged,
     /// The page when the report was written, a moment later. Nobody need hold it: it may be another's.
@@ -275,6 +276,7 @@ impl Reporter {
                 verdict,
                 site,
                 page,
+                pfn: page.pfn(),
                 judged,
                 holders: match verdict {
                     // A tail page's words are the head's business.

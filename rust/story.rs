@@ -95,7 +95,7 @@ impl Record {
         unsafe { line.put_pointer(c_str!("%p"), self.page.addr() as *const c_void) };
         line.put(format_args!(
             " pfn {:#x} pages {} refcount {} mapcount {}",
-            self.page.pfn(),
+            self.pfn,
             sum.pages,
             self.refcount(),
             sum.mapcount
@@ -231,7 +231,7 @@ impl Record {
         line.put(format_args!(
             "wakewatch: story verdict={} pfn={:#x} refcount={} at_ns={} cpu={} pid={}",
             self.verdict.name(),
-            self.page.pfn(),
+            self.pfn,
             self.refcount(),
             self.when_ns,
             self.cpu,

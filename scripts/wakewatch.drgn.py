@@ -25,7 +25,7 @@ import drgn
 from drgn import FaultError, Language, Object, TypeKind, cast, sizeof
 from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms, module_kallsyms
-from drgn.helpers.linux.mm import page_to_pfn, pfn_to_page
+from drgn.helpers.linux.mm import pfn_to_page
 from drgn.helpers.linux.module import for_each_module
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import for_each_task
@@ -496,7 +496,7 @@ class Files:
         when_ns = record.when_ns.value_()
         verdict = self._verdict(record)
         page = Object(prog, "struct page *", num(record.page))
-        pfn = page_to_pfn(page).value_()
+        pfn = record.pfn.value_()
         context, comm, pid = record.context.value_(), text(record.comm), record.pid.value_()
         victims = [maybe(victim) for victim in record.victim]
         victims = [victim for victim in victims if victim is not None]
