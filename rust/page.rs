@@ -148,7 +148,7 @@ impl Page {
             // Below -1 it is a page type.
             return raw.max(-1).wrapping_add(1);
         }
-        // SAFETY: By the type invariant there is a second page; reads a word of that.
+        // SAFETY: A head is never the last of its part of the memory map; reads a word of the next page.
         unsafe { bindings::ww_folio_large_mapcount(self.0.cast()) }
     }
 
@@ -158,7 +158,7 @@ impl Page {
         if flags & HEAD == 0 {
             return 1;
         }
-        // SAFETY: By the type invariant there is a second page, whose lowest byte of flags is the order.
+        // SAFETY: As above. The lowest byte of that page's flags is the order.
         let order = unsafe { compat::page_flags(self.0.wrapping_add(1)) } & 0xff;
         // It need not be a head any more by now.
         1i32.checked_shl(order as u32).unwrap_or(1).max(1)

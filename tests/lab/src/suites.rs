@@ -382,6 +382,7 @@ fn detector(run: &mut Run) -> Result<Vec<Test>> {
     let mut tests = guest_tests(&run.boot(&boot)?);
     let boot = Boot::of_scripts(run.lab, "stock", "traced", &["traced"])?;
     tests.extend(guest_tests(&run.boot(&boot)?));
+    tests.extend(states(run)?);
     let boot = Boot::of_scripts(run.lab, "stock", "panic", &["panic-on-report"])?;
     let guest = run.boot(&boot)?;
     let reported = !guest.console.reports(guest.console.all()).is_empty();
@@ -392,6 +393,20 @@ fn detector(run: &mut Run) -> Result<Vec<Test>> {
         let log = guest.dir.display();
         format!("{}: {}, {log}", guest.result.outcome, guest.result.why)
     }));
+    Ok(tests)
+}
+
+/// Every state in which a folio can be under writeback, without and with a reference for its end.
+fn states(run: &mut Run) -> Result<Vec<Test>> {
+    let mut tests = Vec::new();
+    for (key, want) in [("broken", "deficit"), ("fixed", "silent")] {
+        let mut boot = Boot::of_scripts(run.lab, key, &format!("states-{key}"), &["states"])?;
+        boot.env.push(("WW_STATES".to_string(), want.to_string()));
+        for mut test in guest_tests(&run.boot(&boot)?) {
+            test.name = format!("{key}, {want}: {}", test.name);
+            tests.push(test);
+        }
+    }
     Ok(tests)
 }
 

@@ -143,6 +143,12 @@ enum Scenario {
         /// Directory on ext4 on a loop device
         dir: PathBuf,
     },
+    /// Many folios under writeback in one of the states in which they can be
+    States {
+        /// Directory on a file system, or on a tmpfs
+        dir: PathBuf,
+        state: scenario::states::State,
+    },
     /// The page is dropped inside the window and becomes another file's, which is under
     /// writeback and waited for
     Order0 {
@@ -315,6 +321,7 @@ fn drive(cli: &Cli) -> Result<()> {
     };
     match &cli.scenario {
         Sync { dir } => scenario::sync::run(dir),
+        States { dir, state } => scenario::states::run(dir, *state),
         Order0 {
             dir,
             limits,

@@ -178,10 +178,11 @@ pub fn load_module(image: &[u8], parameters: &str) -> io::Result<()> {
 /// # Invariants
 ///
 /// `ptr` is the start of a mapping of `len` bytes that belongs to this value alone. It is
-/// readable, and writable unless made by [`Mapping::of_page`].
+/// readable, and writable if `writable`.
 pub struct Mapping {
     ptr: NonNull<libc::c_void>,
     len: usize,
+    writable: bool,
 }
 
 impl Mapping {
@@ -200,7 +201,8 @@ impl Mapping {
         }
         let ptr = NonNull::new(ptr).ok_or_else(|| io::Error::other("mapped at 0"))?;
         // INVARIANT: Fresh from the kernel, and `ptr` is nowhere else.
-        Ok(Self { ptr, len })
+        let writable = prot & libc::PROT_WRITE != 0;
+        Ok(Self { ptr, len, writable })
     }
 
     /// Maps one page of a file, for reading.
@@ -251,6 +253,16 @@ impl Mapping {
         // written.
         check(unsafe { libc::mincore(self.ptr.as_ptr().byte_add(index * PAGE), PAGE, &mut byte) })?;
         Ok(byte & 1 != 0)
+    }
+
+    /// Writes `byte` all over.
+    pub fn fill(&self, byte: u8) -> io::Result<()> {
+        if !self.writable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        // SAFETY: By the invariant the range is writable and ours. Nobody has a reference to it.
+        unsafe { self.ptr.cast::<u8>().write_bytes(byte, self.len) };
+        Ok(())
     }
 
     /// Faults pages in for reading. Past the end of a file this is an error and not a `SIGBUS`.

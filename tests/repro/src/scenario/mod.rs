@@ -11,6 +11,7 @@ pub mod read_race;
 pub mod reclaim;
 pub mod same_page;
 pub mod soak;
+pub mod states;
 pub mod stress;
 pub mod sync;
 pub mod tail;

@@ -1,0 +1,139 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The states in which a folio can be under writeback (rust/detect/holders.rs has the table): on a kernel
+# that takes no reference for the end, wakewatch counts none to spare in each of them, with the sum that is
+# that state's; on one that does it is silent. What is printed is what was judged.
+#
+# kernel: any
+# memory: 1G
+# timeout: 150
+#
+# WW_STATES: `deficit' or `silent', what is to be found
+
+# Functions are run by check().
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+want=${WW_STATES:?}
+run=/run/ww-states
+thp=/sys/kernel/mm/transparent_hugepage
+
+# sums: of the reports of unreferenced ends there are, on a line each.
+sums() {
+	sed -n '/^BUG: wakewatch: unreferenced/,/^====/{/^references /p}' "$WW_DEBUGFS/reports"
+}
+
+# state NAME DIRECTORY SUM [ENOUGH]: as ww-repro has it; SUM is a pattern for the line with the references.
+state() {
+	local name=$1 ended found
+	# Reports of the state before are printed, and don't stand in the way.
+	sleep 0.2
+	echo 1 >"$WW_DEBUGFS/reset"
+	"$WW_REPRO" states "$2" "$name" || return 1
+	sleep 0.2
+	ended=$(ww_stat end_writeback)
+	found=$(ww_stat unreferenced)
+	echo "$name: $found of $ended without a reference to spare"
+	sums | sort | uniq -c
+	cat "$WW_DEBUGFS/callers"
+	[ "$ended" -ge "${4:-500}" ] || return 1
+	if [ "$want" = silent ]; then
+		[ "$found" -eq 0 ]
+	else
+		# Who isolates pages for reclaim holds most of them until they are written.
+		[ "$found" -ge $((ended / 100)) ] && [ "$found" -gt 0 ] && sums | grep -qE "^references $3, spare 0\$"
+	fi
+}
+
+# Without a file system: its pages are written by way of buffer heads.
+block_device() {
+	local ended found device
+	truncate -s 32M "$run/device"
+	device=$(losetup -f --show "$run/device") || return 1
+	echo 1 >"$WW_DEBUGFS/reset"
+	dd if=/dev/urandom of="$device" bs=1M count=16 status=none && sleep 0.2 && sync "$device"
+	sleep 0.2
+	ended=$(ww_stat end_writeback)
+	found=$(ww_stat unreferenced)
+	echo "block device: $found of $ended"
+	sums | sort | uniq -c
+	losetup -d "$device"
+	[ "$ended" -ge 500 ] || return 1
+	if [ "$want" = silent ]; then
+		[ "$found" -eq 0 ]
+	else
+		[ "$found" -gt 0 ] && sums | grep -qE '^references 2: cache 1, mappings 0, private 1, spare 0$'
+	fi
+}
+
+# Beside a reader. The trace event comes between the judging and the report: with a stack, it takes a while.
+looked_up() {
+	local event=/sys/kernel/tracing/events/wakewatch/end_unreferenced
+	echo stacktrace >"$event/trigger" && echo 1 >"$event/enable" || return 1
+	state read "$WW_MNT" '2: cache 1, mappings 0, private 1' 200
+}
+
+# No report says that nobody holds a page, and then who does. Whoever looks a page up holds it for a moment.
+sums_are_what_was_judged() {
+	local told
+	told=$(dmesg | sed -n '/BUG: wakewatch: unreferenced/,/======/{/\] references /p}' | sed 's/^.*\] //' | sort | uniq -c)
+	echo "$told"
+	dmesg | grep -c 'a moment later references'
+	[ "$want" = silent ] || [ -n "$told" ] || return 1
+	! grep -q 'spare [1-9]' <<<"$told"
+}
+
+# How many more of these events there are in /proc/vmstat than at the start.
+vm() {
+	echo $(($(sed -n "s/^$1 //p" /proc/vmstat) - $(sed -n "s/^$1 //p" "$run/vmstat")))
+}
+
+huge_pages_are_swapped_out() {
+	grep thp_swpout /proc/vmstat
+	[ "$(vm thp_swpout)" -gt 0 ]
+}
+
+# The page that is looked at may have become anything: an assertion about it would be a BUG of wakewatch's own.
+asserts_nothing() {
+	! nm -u "$WW_KO" | grep -w dump_page
+}
+
+plan 11
+setup_loop
+mkdir -p "$run"
+# Not to be swapped out itself, and allocated beforehand.
+mount -t tmpfs -o noswap,size=90% ww-states "$run" || die "no tmpfs at $run"
+cp /proc/vmstat "$run/vmstat"
+fallocate -l 200M "$run/swap" || die "no memory for swap"
+chmod 600 "$run/swap"
+swap=$(losetup -f --show "$run/swap") || die "no loop device for swap"
+mkswap "$swap" >/dev/null
+swapon "$swap" || die "no swap"
+for size in small huge; do
+	mkdir "$run/$size"
+	mount -t tmpfs -o "huge=$([ $size = small ] && echo never || echo always)" ww-states "$run/$size" ||
+		die "no tmpfs at $run/$size"
+done
+echo madvise >"$thp/enabled"
+sync
+load_wakewatch report_limit=100
+
+check "the module asserts nothing about pages" asserts_nothing
+check "a file's pages" state file "$WW_MNT" '2: cache 1, mappings 0, private 1'
+check "a file's pages, mapped" state mapped "$WW_MNT" '3: cache 1, mappings 1, private 1'
+check "anonymous pages in the swap cache" state anonymous "$run" '1: cache 1, mappings 0, private 0'
+check "huge anonymous pages in the swap cache" state anonymous-huge "$run" '512: cache 512, mappings 0, private 0' 8
+check "pages of shmem in the swap cache" state shmem "$run/small" '1: cache 1, mappings 0, private 0'
+check "huge pages of shmem in the swap cache" state shmem "$run/huge" '512: cache 512, mappings 0, private 0' 8
+check "huge pages were swapped out whole" huge_pages_are_swapped_out
+check "pages of a block device" block_device
+check "a file's pages that are looked up all the time" looked_up
+check "their sums are those that were judged" sums_are_what_was_judged
+
+umount "$run/small" "$run/huge"
+swapoff "$swap" && losetup -d "$swap"
+umount "$run"
+finish
