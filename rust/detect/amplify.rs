@@ -4,8 +4,10 @@
 
 use core::fmt;
 
-/// The longest delay, in microseconds. Below the soft lockup detector's 20 seconds.
-pub(crate) const MAX_US: u32 = 10_000_000;
+/// The longest delay there is, in microseconds. Below the soft lockup detector's 20 seconds.
+const MAX_US: u32 = 10_000_000;
+/// The longest one with interrupts off and a queue locked that pages of the whole machine share.
+const MAX_LOCKED_US: u32 = 100_000;
 
 /// Where a window is held open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +20,18 @@ pub(crate) enum Place {
     /// At the entry of `folio_wake_bit()`.
     BeforeWake,
     /// In `folio_wake_bit()`, when those who wait have been woken: with the queue's lock held and
-    /// interrupts off, so the delay should be short.
+    /// interrupts off, so the delay has to be short.
     AfterWake,
+}
+
+impl Place {
+    /// The longest delay there, in microseconds.
+    pub(crate) fn most_us(self) -> u32 {
+        match self {
+            Place::BeforeClear | Place::AfterClear | Place::BeforeWake => MAX_US,
+            Place::AfterWake => MAX_LOCKED_US,
+        }
+    }
 }
 
 /// Which bit's wake.
@@ -51,7 +63,7 @@ pub(crate) struct PageId {
 pub(crate) struct Spec {
     /// Where to delay.
     pub(crate) place: Place,
-    /// How long, in microseconds; 1 to [`MAX_US`].
+    /// How long, in microseconds; 1 to [`Place::most_us`].
     pub(crate) us: u32,
     /// Only pages of this device.
     pub(crate) dev: Option<u32>,
@@ -80,6 +92,8 @@ pub(crate) enum ParseError<'a> {
     NoLength,
     /// `bit=locked` where only writeback passes.
     BitThere,
+    /// Longer than is good there, which is at most so many microseconds.
+    TooLong(u32),
 }
 
 impl fmt::Display for ParseError<'_> {
@@ -91,7 +105,7 @@ impl fmt::Display for ParseError<'_> {
             ),
             ParseError::Value(w) => write!(
                 f,
-                "`{w}' is out of range (where=before-clear|after-clear|before-wake|after-wake, us=1..{MAX_US}, \
+                "`{w}' is out of range (where=before-clear|after-clear|before-wake|after-wake, us=1..{MAX_US}, after-wake 1..{MAX_LOCKED_US}, \
                  dev=MAJOR:MINOR, ino=N, index=N, every=1.., bit=writeback|locked|any)"
             ),
             ParseError::Twice(w) => write!(f, "`{w}' says again what was said before"),
@@ -105,6 +119,10 @@ impl fmt::Display for ParseError<'_> {
             ParseError::BitThere => {
                 write!(f, "only writeback passes there: bit=writeback")
             }
+            ParseError::TooLong(most) => write!(
+                f,
+                "too long there, with interrupts off and the queue locked: us=1..{most}"
+            ),
         }
     }
 }
@@ -146,10 +164,14 @@ impl Spec {
             (Place::BeforeClear | Place::AfterClear, Some(_)) => return Err(ParseError::BitThere),
             (Place::BeforeWake | Place::AfterWake, bit) => bit.unwrap_or(Bit::Any),
         };
+        // This and `every` were checked against limits that fit.
+        let us = us.ok_or(ParseError::NoLength)? as u32;
+        if us > place.most_us() {
+            return Err(ParseError::TooLong(place.most_us()));
+        }
         Ok(Some(Spec {
             place,
-            // Both were checked against limits that fit.
-            us: us.ok_or(ParseError::NoLength)? as u32,
+            us,
             every: every.unwrap_or(1) as u32,
             dev,
             ino,

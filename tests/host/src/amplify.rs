@@ -2,7 +2,7 @@
 
 //! The words of the `amplify` file.
 
-use crate::detect::amplify::{Bit, PageId, ParseError, Place, Spec, MAX_US};
+use crate::detect::amplify::{Bit, PageId, ParseError, Place, Spec};
 use proptest::prelude::*;
 
 #[test]
@@ -51,6 +51,8 @@ fn what_is_not_understood() {
         ("where=here us=5", Value("where=here")),
         ("where=before-wake us=0", Value("us=0")),
         ("where=before-wake us=10000001", Value("us=10000001")),
+        ("where=after-wake us=100001", TooLong(100_000)),
+        ("us=10000000 where=after-wake", TooLong(100_000)),
         ("where=before-wake us=+5", Value("us=+5")),
         ("where=before-wake us=", Value("us=")),
         ("where=before-wake us=5 us=6", Twice("us=6")),
@@ -67,6 +69,21 @@ fn what_is_not_understood() {
         ),
     ] {
         assert_eq!(Spec::parse(line), Err(error), "{line:?}");
+    }
+}
+
+#[test]
+fn each_place_has_its_longest() {
+    for (place, most) in [
+        ("before-clear", 10_000_000),
+        ("after-clear", 10_000_000),
+        ("before-wake", 10_000_000),
+        ("after-wake", 100_000),
+    ] {
+        let line = |us: u32| format!("where={place} us={us}");
+        assert!(Spec::parse(&line(most)).is_ok(), "{place}");
+        let text = Spec::parse(&line(most + 1)).unwrap_err().to_string();
+        assert!(text.contains(&format!("us=1..{most}")), "{text}");
     }
 }
 
@@ -132,7 +149,7 @@ fn specs() -> impl Strategy<Value = Spec> {
             Just(Place::BeforeWake),
             Just(Place::AfterWake)
         ],
-        1..=MAX_US,
+        0..=u32::MAX,
         prop::option::of(any::<u32>()),
         prop::option::of(any::<u64>()),
         prop::option::of(any::<u64>()),
@@ -141,7 +158,8 @@ fn specs() -> impl Strategy<Value = Spec> {
     )
         .prop_map(|(place, us, dev, ino, index, every, bit)| Spec {
             place,
-            us,
+            // Somewhere in what the place takes.
+            us: 1 + us % place.most_us(),
             dev,
             ino,
             index,
