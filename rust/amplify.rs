@@ -128,6 +128,7 @@ impl Amplify {
 ///
 /// On `mm_page_free`, which `free_pages_prepare()` (mm/page_alloc.c, 6.12) fires for every page
 /// that is given back, once for a whole order.
+#[derive(Clone)]
 pub(crate) struct FreeWatch(pub(crate) Arc<Amplify>);
 
 // SAFETY: `TP_PROTO` of mm_page_free (include/trace/events/kmem.h, 6.12) is a page and an order.

@@ -3,11 +3,13 @@
 //! What is switched on: the probes there are, and whether they are armed.
 
 use crate::{
-    amplify::{Amplify, FreeWatch},
+    amplify::FreeWatch,
+    bindings,
     detect::{
-        amplify::{Place, Spec},
+        amplify::Spec,
         callers::Function,
         config::Config,
+        switch::{switch_off, switch_on, wants_more, On, Switch, Wanted},
     },
     hook::{kprobe, return_probe, tracepoint},
     probes::{AfterWake, AroundClear, EndOfBit, EndOfWriteback, Shared, Start, Victim, Wake},
@@ -35,7 +37,6 @@ pub(crate) struct Symbols {
 #[pin_data]
 pub(crate) struct Control {
     pub(crate) shared: Arc<Shared>,
-    symbols: Symbols,
     #[pin]
     probes: Mutex<Probes>,
 }
@@ -54,17 +55,29 @@ impl<T: kprobe::Handler> Probe<T> {
         })
     }
 
-    /// Switches it on or off. One that is off costs nothing.
-    fn arm(&mut self, armed: bool) -> Result {
-        if self.armed != armed {
-            self.registration.arm(armed)?;
-            self.armed = armed;
-        }
+    fn missed(&self) -> u64 {
+        self.registration.missed()
+    }
+}
+
+impl<T: kprobe::Handler> Switch<Error> for Probe<T> {
+    fn is_on(&self) -> bool {
+        self.armed
+    }
+
+    fn on(&mut self) -> Result {
+        self.registration.arm(true)?;
+        self.armed = true;
         Ok(())
     }
 
-    fn missed(&self) -> u64 {
-        self.registration.missed()
+    /// One that is off costs nothing.
+    fn off(&mut self) {
+        match self.registration.arm(false) {
+            Ok(()) => self.armed = false,
+            // Nothing is wrong with what it looks at, and the next time it is tried again.
+            Err(err) => pr_err!("a probe stays armed: error {}\n", err.to_errno()),
+        }
     }
 }
 
@@ -81,15 +94,99 @@ impl<T: kprobe::Handler> Optional<T> {
         }
     }
 
-    fn arm(&mut self, armed: bool) -> Result {
-        match &mut self.0 {
-            Some(probe) => probe.arm(armed),
-            None => Ok(()),
+    fn missed(&self) -> u64 {
+        self.0.as_ref().map_or(0, Probe::missed)
+    }
+}
+
+impl<T: kprobe::Handler> Switch<Error> for Optional<T> {
+    fn is_on(&self) -> bool {
+        self.0.as_ref().is_some_and(Switch::is_on)
+    }
+
+    fn on(&mut self) -> Result {
+        self.0.as_mut().map_or(Ok(()), Switch::on)
+    }
+
+    fn off(&mut self) {
+        if let Some(probe) = &mut self.0 {
+            probe.off();
+        }
+    }
+}
+
+/// A return probe that is there only while it is on.
+struct Return<T: return_probe::Handler + Clone> {
+    symbol: &'static CStr,
+    handler: T,
+    registration: Option<return_probe::Registration<T>>,
+    /// What those that are gone have missed.
+    missed: u64,
+}
+
+impl<T: return_probe::Handler + Clone> Return<T> {
+    fn new(symbol: &'static CStr, handler: T) -> Self {
+        Self {
+            symbol,
+            handler,
+            registration: None,
+            missed: 0,
         }
     }
 
     fn missed(&self) -> u64 {
-        self.0.as_ref().map_or(0, Probe::missed)
+        self.missed
+            + self
+                .registration
+                .as_ref()
+                .map_or(0, return_probe::Registration::missed)
+    }
+}
+
+impl<T: return_probe::Handler + Clone> Switch<Error> for Return<T> {
+    fn is_on(&self) -> bool {
+        self.registration.is_some()
+    }
+
+    fn on(&mut self) -> Result {
+        let handler = self.handler.clone();
+        self.registration = Some(return_probe::Registration::new(self.symbol, handler)?);
+        Ok(())
+    }
+
+    fn off(&mut self) {
+        self.missed = self.missed();
+        self.registration = None;
+    }
+}
+
+/// A tracepoint's probe that is there only while it is on.
+struct Tracepoint<T: tracepoint::Handler + Clone> {
+    handler: T,
+    registration: Option<tracepoint::Registration<T>>,
+}
+
+impl<T: tracepoint::Handler + Clone> Tracepoint<T> {
+    fn new(handler: T) -> Self {
+        Self {
+            handler,
+            registration: None,
+        }
+    }
+}
+
+impl<T: tracepoint::Handler + Clone> Switch<Error> for Tracepoint<T> {
+    fn is_on(&self) -> bool {
+        self.registration.is_some()
+    }
+
+    fn on(&mut self) -> Result {
+        self.registration = Some(tracepoint::Registration::new(self.handler.clone())?);
+        Ok(())
+    }
+
+    fn off(&mut self) {
+        self.registration = None;
     }
 }
 
@@ -102,21 +199,13 @@ struct Probes {
     end_read: Optional<EndOfBit>,
     private_2: Optional<EndOfBit>,
     unlock: Optional<EndOfBit>,
-    /// Both, while detection is on and they are asked for.
-    marks: Option<(
-        tracepoint::Registration<MarkFreed>,
-        tracepoint::Registration<MarkAllocated>,
-    )>,
-    /// Only while a delay is asked for before or after the clear.
-    around_clear: Option<return_probe::Registration<AroundClear>>,
-    /// Only while a delay is asked for after the wake.
-    after_wake: Option<return_probe::Registration<AfterWake>>,
-    /// Only while a delay is asked for.
-    free_watch: Option<tracepoint::Registration<FreeWatch>>,
-    spec: Option<Spec>,
-    config: Config,
-    /// What return probes that are gone have missed.
-    missed_return: u64,
+    mark_freed: Tracepoint<MarkFreed>,
+    mark_allocated: Tracepoint<MarkAllocated>,
+    around_clear: Return<AroundClear>,
+    after_wake: Return<AfterWake>,
+    free_watch: Tracepoint<FreeWatch>,
+    /// What is on.
+    now: Wanted,
 }
 
 impl Control {
@@ -127,24 +216,33 @@ impl Control {
             shared: shared.clone(),
             function,
         };
+        let wake = Probe::new(symbols.wake, Wake(shared.clone()))?;
         let mut probes = Probes {
             end: Probe::new(symbols.end, EndOfWriteback(shared.clone()))?,
-            wake: Probe::new(symbols.wake, Wake(shared.clone()))?,
             start: Optional::new(c_str!("__folio_start_writeback"), Start(shared.clone()))?,
             end_read: Optional::new(c_str!("folio_end_read"), end_of(Function::EndRead))?,
             private_2: Optional::new(c_str!("folio_end_private_2"), end_of(Function::Private2))?,
             unlock: Optional::new(c_str!("folio_unlock"), end_of(Function::Unlock))?,
             victim: Optional::new(c_str!("wake_page_function"), Victim(shared.clone()))?,
-            marks: None,
-            around_clear: None,
-            after_wake: None,
-            free_watch: None,
-            spec: None,
-            config,
-            missed_return: 0,
+            mark_freed: Tracepoint::new(MarkFreed(shared.windows.clone())),
+            mark_allocated: Tracepoint::new(MarkAllocated(shared.windows.clone())),
+            around_clear: Return::new(symbols.end, AroundClear(shared.clone())),
+            after_wake: Return::new(
+                c_str!("__wake_up_locked_key"),
+                AfterWake {
+                    shared: shared.clone(),
+                    wake: wake.registration.range(),
+                },
+            ),
+            free_watch: Tracepoint::new(FreeWatch(shared.amplify.clone())),
+            wake,
+            now: Wanted {
+                config,
+                ..Wanted::default()
+            },
         };
         // What this kernel has no function for is off, and says so.
-        let config = &mut probes.config;
+        let config = &mut probes.now.config;
         config.end_read &= probes.end_read.0.is_some();
         config.audit_read &= probes.end_read.0.is_some();
         config.private_2 &= probes.private_2.0.is_some();
@@ -165,7 +263,6 @@ impl Control {
         Arc::pin_init(
             pin_init!(Self {
                 shared,
-                symbols,
                 probes <- new_mutex!(probes),
             }),
             GFP_KERNEL,
@@ -177,16 +274,19 @@ impl Control {
         self.shared.detecting.load(Relaxed)
     }
 
-    /// Switches detection.
+    /// Switches detection. On an error, explained in the kernel log, all is as before.
     pub(crate) fn detect(&self, on: bool) -> Result {
         let mut probes = self.probes.lock();
-        self.shared.detecting.store(on, Relaxed);
-        probes.arm(&self.shared, on)
+        let wanted = Wanted {
+            detect: on,
+            ..probes.now
+        };
+        probes.change(&self.shared, wanted)
     }
 
     /// The knobs.
     pub(crate) fn config(&self) -> Config {
-        self.probes.lock().config
+        self.probes.lock().now.config
     }
 
     /// Changes knobs: `change` makes the new ones out of the old ones.
@@ -197,17 +297,13 @@ impl Control {
     /// the kernel log. Then all is as before.
     pub(crate) fn configure(&self, change: impl FnOnce(Config) -> Result<Config>) -> Result {
         let mut probes = self.probes.lock();
-        let before = probes.config;
-        let config = change(before)?;
+        let config = change(probes.now.config)?;
         probes.check(&config)?;
-        probes.config = config;
-        let armed = probes.arm(&self.shared, self.detecting());
-        if armed.is_err() {
-            probes.config = before;
-            // Going back can't need more than there was.
-            let _ = probes.arm(&self.shared, self.detecting());
-        }
-        armed
+        let wanted = Wanted {
+            config,
+            ..probes.now
+        };
+        probes.change(&self.shared, wanted)
     }
 
     /// Forgets what was counted and found.
@@ -229,53 +325,17 @@ impl Control {
 
     /// The delay that is asked for.
     pub(crate) fn amplify(&self) -> Option<Spec> {
-        self.probes.lock().spec
+        self.probes.lock().now.delay
     }
 
-    /// Asks for a delay, or for none. On an error there is none.
-    pub(crate) fn set_amplify(&self, spec: Option<Spec>) -> Result {
-        let mut guard = self.probes.lock();
-        let probes = &mut *guard;
-        let amplify: &Arc<Amplify> = &self.shared.amplify;
-        // SAFETY: Under the lock.
-        unsafe { amplify.set(None) };
-        probes.spec = None;
-
-        let place = spec.map(|spec| spec.place);
-        if !matches!(place, Some(Place::BeforeClear | Place::AfterClear)) {
-            if let Some(probe) = probes.around_clear.take() {
-                probes.missed_return += probe.missed();
-            }
-        } else if probes.around_clear.is_none() {
-            probes.around_clear = Some(return_probe::Registration::new(
-                self.symbols.end,
-                AroundClear(self.shared.clone()),
-            )?);
-        }
-        if place != Some(Place::AfterWake) {
-            if let Some(probe) = probes.after_wake.take() {
-                probes.missed_return += probe.missed();
-            }
-        } else if probes.after_wake.is_none() {
-            probes.after_wake = Some(return_probe::Registration::new(
-                c_str!("__wake_up_locked_key"),
-                AfterWake {
-                    shared: self.shared.clone(),
-                    wake: probes.wake.registration.range(),
-                },
-            )?);
-        }
-        if spec.is_none() {
-            probes.free_watch = None;
-        } else if probes.free_watch.is_none() {
-            probes.free_watch = Some(tracepoint::Registration::new(FreeWatch(amplify.clone()))?);
-        }
-
-        probes.spec = spec;
-        probes.arm(&self.shared, self.detecting())?;
-        // SAFETY: Under the lock.
-        unsafe { amplify.set(spec) };
-        Ok(())
+    /// Asks for a delay, or for none. On an error, explained in the kernel log, all is as before.
+    pub(crate) fn set_amplify(&self, delay: Option<Spec>) -> Result {
+        let mut probes = self.probes.lock();
+        let wanted = Wanted {
+            delay,
+            ..probes.now
+        };
+        probes.change(&self.shared, wanted)
     }
 
     /// The `stats` file: a line for each counter, those of the kernel's probes last.
@@ -285,12 +345,7 @@ impl Control {
             sink.line(&Line::of(format_args!("{name}: {value}")));
         }
         let probes = self.probes.lock();
-        let missed_return = probes.missed_return
-            + probes
-                .around_clear
-                .as_ref()
-                .map_or(0, |probe| probe.missed())
-            + probes.after_wake.as_ref().map_or(0, |probe| probe.missed());
+        let missed_return = probes.around_clear.missed() + probes.after_wake.missed();
         for (name, value) in [
             ("missed_end_writeback", probes.end.missed()),
             ("missed_wake", probes.wake.missed()),
@@ -325,37 +380,45 @@ impl Probes {
         Ok(())
     }
 
-    /// Arms the probes that have something to do.
-    fn arm(&mut self, shared: &Arc<Shared>, detecting: bool) -> Result {
-        let config = &self.config;
-        let delay_before_wake = matches!(
-            self.spec,
-            Some(Spec {
-                place: Place::BeforeWake,
-                ..
-            })
-        );
-        shared.reporter.configure(config);
-        self.end.arm(detecting)?;
-        self.wake.arm(detecting || delay_before_wake)?;
-        self.start.arm(detecting && config.start)?;
-        self.end_read
-            .arm(detecting && (config.end_read || config.audit_read))?;
-        self.private_2.arm(detecting && config.private_2)?;
-        self.unlock.arm(detecting && config.unlock)?;
-        self.victim.arm(detecting && config.victims)?;
-        if detecting && config.marks {
-            if self.marks.is_none() {
-                self.marks = Some((
-                    tracepoint::Registration::new(MarkFreed(shared.windows.clone()))?,
-                    tracepoint::Registration::new(MarkAllocated(shared.windows.clone()))?,
-                ));
-            }
-        } else {
-            self.marks = None;
+    /// All that can be switched, and whether it is to be on.
+    fn switches(&mut self, on: &On) -> [(&mut dyn Switch<Error>, bool); 12] {
+        [
+            (&mut self.end, on.end),
+            (&mut self.wake, on.wake),
+            (&mut self.start, on.start),
+            (&mut self.end_read, on.end_read),
+            (&mut self.private_2, on.private_2),
+            (&mut self.unlock, on.unlock),
+            (&mut self.victim, on.victim),
+            (&mut self.mark_freed, on.marks),
+            (&mut self.mark_allocated, on.marks),
+            (&mut self.around_clear, on.around_clear),
+            (&mut self.after_wake, on.after_wake),
+            (&mut self.free_watch, on.free_watch),
+        ]
+    }
+
+    /// Makes `wanted` what is on, or, on an error, leaves all as it was.
+    fn change(&mut self, shared: &Arc<Shared>, wanted: Wanted) -> Result {
+        let on = On::from(&wanted);
+        if wants_more(&self.switches(&on)) {
+            kprobe::are_on()?;
         }
-        shared.knobs.set(config);
-        // Windows from before may lack marks, or be of pages that aren't looked at any more.
+        switch_on(&mut self.switches(&on))?;
+        // From here on nothing fails. Probes that have nothing to do any more still run, and are told so.
+        shared.detecting.store(wanted.detect, Relaxed);
+        shared.knobs.set(&wanted.config);
+        shared.reporter.configure(&wanted.config);
+        if wanted.delay != self.now.delay {
+            // SAFETY: Nobody else can, as we have `&mut self`, which is one and behind a lock.
+            unsafe { shared.amplify.set(wanted.delay) };
+        }
+        switch_off(&mut self.switches(&on));
+        self.now = wanted;
+        // Windows from before may lack marks, or be of pages that aren't looked at any more. A handler that
+        // has begun before may be about to open one: they run with preemption disabled.
+        // SAFETY: May sleep, and does so.
+        unsafe { bindings::synchronize_rcu() };
         shared.windows.clear();
         Ok(())
     }

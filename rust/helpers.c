@@ -137,6 +137,11 @@ struct folio *ww_key_folio(const void *wait_page_key, int *bit_nr)
 	return key->folio;
 }
 
+/* A place of one's own for a kprobe. */
+noinline void ww_nobody_calls(void)
+{
+}
+
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance)
 {
 	return get_kretprobe(instance);

@@ -200,6 +200,7 @@ pub(crate) fn context() -> u64 {
 
 /// Marks pages that are freed. `free_pages_prepare()` (mm/page_alloc.c, 6.12) fires
 /// `mm_page_free` for every folio that is given back, before anybody else can have it.
+#[derive(Clone)]
 pub(crate) struct MarkFreed(pub(crate) Arc<Windows>);
 
 // SAFETY: `TP_PROTO` of mm_page_free (include/trace/events/kmem.h, 6.12) is a page and an order.
@@ -227,6 +228,7 @@ impl MarkFreed {
 
 /// Marks freed pages that are allocated: `__alloc_pages()` (mm/page_alloc.c, 6.12) fires
 /// `mm_page_alloc`. Bulk allocation does not, nor does the vmalloc that uses it.
+#[derive(Clone)]
 pub(crate) struct MarkAllocated(pub(crate) Arc<Windows>);
 
 // SAFETY: `TP_PROTO` of mm_page_alloc (include/trace/events/kmem.h, 6.12) is a page, which may be

@@ -349,10 +349,12 @@ class Files:
         }
         for name in ("end_read", "private_2", "unlock", "start", "victim"):
             missed[name] = self._missed_optional(probes.member_(name))
-        missed["return"] = probes.missed_return.value_()
+        missed["return"] = 0
         for place, handler in ("around_clear", "AroundClear"), ("after_wake", "AfterWake"):
+            returns = probes.member_(place)
+            missed["return"] += returns.missed.value_()
             # A pointer that can't be null, so that None is.
-            address = Object(prog, "void *", address=probes.member_(place).address_).value_()
+            address = Object(prog, "void *", address=returns.registration.address_).value_()
             if address:
                 path = f"hook::registered::Registered<wakewatch_main::bindings::kretprobe, wakewatch_main::probes::delays::{handler}>"
                 probe = peel(at(path, address).object)

@@ -13,6 +13,7 @@ pub(crate) mod holders;
 pub(crate) mod limit;
 mod note;
 pub(crate) mod origin;
+pub(crate) mod switch;
 pub(crate) mod symbol;
 pub(crate) mod verdict;
 pub(crate) mod window;

@@ -53,27 +53,17 @@ impl<T: Handler> Registration<T> {
         Registered::new(symbol, probe, handler).map(Self)
     }
 
-    /// Arms or disarms the probe, which stays registered. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `EAGAIN`, explained in the kernel log, if all kprobes are switched off by
-    /// `/sys/kernel/debug/kprobes/enabled`: `enable_kprobe()` (kernel/kprobes.c, 6.12) says nothing of
-    /// it, and leaves the probe disarmed for good.
+    /// Arms or disarms the probe, which stays registered. May sleep. Ask [`are_on`] before.
     pub(crate) fn arm(&self, armed: bool) -> Result {
         let probe = self.0.get();
-        if !armed {
-            // SAFETY: It is registered as long as `self` lives.
-            return to_result(unsafe { bindings::disable_kprobe(probe) });
-        }
-        // SAFETY: As above.
-        to_result(unsafe { bindings::enable_kprobe(probe) })?;
-        // SAFETY: As above; nobody else changes the flag.
-        if unsafe { (*probe).flags } & bindings::KPROBE_FLAG_DISABLED != 0 {
-            pr_err!("kprobes are switched off: write 1 to /sys/kernel/debug/kprobes/enabled\n");
-            return Err(EAGAIN);
-        }
-        Ok(())
+        // SAFETY: It is registered as long as `self` lives.
+        to_result(unsafe {
+            if armed {
+                bindings::enable_kprobe(probe)
+            } else {
+                bindings::disable_kprobe(probe)
+            }
+        })
     }
 
     /// How many hits the kernel has skipped because another probe was being handled.
@@ -117,6 +107,37 @@ impl<T: Handler> Registration<T> {
         handler.entry(unsafe { Regs::from_raw(regs) });
         0
     }
+}
+
+/// Are kprobes switched on? May sleep.
+///
+/// `enable_kprobe()` (kernel/kprobes.c, 6.12) says nothing of it if not, and leaves the probe disarmed for good.
+/// What it leaves behind can be told only by a probe that is the only one of its place.
+///
+/// # Errors
+///
+/// `EAGAIN`, explained in the kernel log, if all are switched off by `/sys/kernel/debug/kprobes/enabled`.
+pub(crate) fn are_on() -> Result {
+    let mut probe = bindings::kprobe {
+        addr: bindings::ww_nobody_calls as *mut u8,
+        flags: bindings::KPROBE_FLAG_DISABLED,
+        // SAFETY: All-zero is what a C initialiser leaves in the other fields.
+        ..unsafe { core::mem::zeroed() }
+    };
+    // SAFETY: `probe` is initialised, and stays where it is until it is unregistered.
+    to_result(unsafe { bindings::register_kprobe(&mut probe) })?;
+    // SAFETY: Just registered.
+    let enabled = to_result(unsafe { bindings::enable_kprobe(&mut probe) });
+    // SAFETY: As above. Nobody else changes the flag.
+    let flags = unsafe { core::ptr::addr_of!(probe.flags).read_volatile() };
+    // SAFETY: As above.
+    unsafe { bindings::unregister_kprobe(&mut probe) };
+    enabled?;
+    if flags & bindings::KPROBE_FLAG_DISABLED != 0 {
+        pr_err!("kprobes are switched off: write 1 to /sys/kernel/debug/kprobes/enabled\n");
+        return Err(EAGAIN);
+    }
+    Ok(())
 }
 
 /// Where a symbol is; kprobes can look up what is not exported. May sleep.

@@ -46,7 +46,7 @@ pub(crate) struct Registration<T: Handler>(Pin<KBox<Registered<bindings::kretpro
 
 impl<T: Handler> Registration<T> {
     /// Probes the return of `symbol`. May sleep. The errors are those of
-    /// [`super::kprobe::Registration::new`].
+    /// [`super::kprobe::Registration::new`]; ask [`super::kprobe::are_on`] before.
     pub(crate) fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
         // The kernel aligns an instance's data to a pointer.
         const { assert!(core::mem::align_of::<T::Carried>() <= size_of::<usize>()) };

@@ -41,6 +41,7 @@ fn delay_bit(flag: u32) -> DelayBit {
 }
 
 /// At the entry or the return of `__folio_end_writeback()`, while a delay is asked for there.
+#[derive(Clone)]
 pub(crate) struct AroundClear(pub(crate) Arc<Shared>);
 
 /// A page to hold, and for how many microseconds.
@@ -94,6 +95,7 @@ impl return_probe::Handler for AroundClear {
 
 /// At the return of `__wake_up_locked_key(struct wait_queue_head *, unsigned int, void *)`
 /// (kernel/sched/wait.c, 6.12) in `folio_wake_bit()`, while a delay is asked for there.
+#[derive(Clone)]
 pub(crate) struct AfterWake {
     pub(crate) shared: Arc<Shared>,
     /// Where the code of `folio_wake_bit()` is: others call the function too.

@@ -40,6 +40,8 @@ mod origin;
 #[cfg(not(loom))]
 mod report_ring;
 #[cfg(not(loom))]
+mod switch;
+#[cfg(not(loom))]
 mod symbol;
 #[cfg(not(loom))]
 mod verdict;

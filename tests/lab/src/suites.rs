@@ -372,7 +372,8 @@ fn rows(run: &mut Run) -> Result<Vec<Test>> {
 /// Loading, unloading, parameters and files of the module; then every verdict that a guest
 /// survives. In this order, because the latter leaves the kernel's statistics wrong.
 fn module(run: &mut Run) -> Result<Vec<Test>> {
-    let boot = Boot::of_scripts(run.lab, "fixed", "module", &["module", "events", "refused"])?;
+    let scripts = ["module", "switching", "events", "refused"];
+    let boot = Boot::of_scripts(run.lab, "fixed", "module", &scripts)?;
     Ok(guest_tests(&run.boot(&boot)?))
 }
 
