@@ -3,6 +3,7 @@
 //! Call sites in the kernel: who calls, and the rows of all CPUs.
 
 use crate::{
+    bindings,
     detect::{
         callers::{Function, Row, Rows, Sites, Sum, LENGTHS, SITES},
         origin::{origin, Call, Origin},
@@ -159,9 +160,16 @@ impl Callers {
         self.rows.this_cpu().get(row)
     }
 
-    /// Forgets what was counted. May sleep.
-    pub(crate) fn reset(&self) {
+    /// Forgets call sites and what was counted of them; `windows_go` has to close all windows, which
+    /// have rows. May sleep.
+    pub(crate) fn reset(&self, windows_go: impl FnOnce()) {
+        self.sites.close();
+        // Handlers run with preemption disabled: those that have been given a row are done after this.
+        // SAFETY: May sleep, and does so.
+        unsafe { bindings::synchronize_rcu() };
+        windows_go();
         self.rows.all().flatten().for_each(Row::reset);
+        self.sites.open();
     }
 
     /// The `callers` file: a line for each call site that was audited.

@@ -308,9 +308,10 @@ impl Control {
 
     /// Forgets what was counted and found.
     pub(crate) fn reset(&self) {
+        // One at a time, and none while something is switched.
+        let _probes = self.probes.lock();
+        self.shared.callers.reset(|| self.shared.windows.clear());
         self.shared.stats.reset();
-        self.shared.callers.reset();
-        self.shared.windows.clear();
         self.shared.reporter.forget();
     }
 

@@ -50,7 +50,10 @@ impl Function {
     }
 }
 
-/// The call sites seen so far. Lock-free; an entry is never removed.
+/// In a place: nobody may put a call site there. No call site's, which have a [`Function`] in front.
+const CLOSED: u64 = u64::MAX;
+
+/// The call sites seen so far. Lock-free; entries are removed all together: see [`Sites::close`].
 pub(crate) struct Sites {
     keys: [AtomicU64; SITES],
 }
@@ -92,10 +95,27 @@ impl Sites {
         None
     }
 
+    /// Forgets all call sites; until [`Self::open`], no call has a row.
+    ///
+    /// In between whoever has been given a row must be done with it, and what is counted there be reset.
+    /// Else the next call site in that row would be blamed for what the last one has done.
+    pub(crate) fn close(&self) {
+        for key in &self.keys {
+            key.store(CLOSED, Relaxed);
+        }
+    }
+
+    /// There is room again.
+    pub(crate) fn open(&self) {
+        for key in &self.keys {
+            key.store(0, Relaxed);
+        }
+    }
+
     /// The call site of a row.
     pub(crate) fn site(&self, row: usize) -> Option<(Function, u64)> {
         let key = self.keys.get(row)?.load(Relaxed);
-        if key == 0 {
+        if key == 0 || key == CLOSED {
             return None;
         }
         let function = Function::ALL.get((key >> 60) as usize)?;

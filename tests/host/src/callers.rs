@@ -49,9 +49,30 @@ fn a_full_table_says_so() {
     );
 }
 
+/// A knob once tried does not fill them for good.
+#[test]
+fn forgotten_call_sites_make_room() {
+    let sites = Sites::new();
+    let fill = |from: u64| {
+        (0..1000)
+            .filter(|n| sites.row(Function::Unlock, TEXT + from + 16 * n).is_some())
+            .count()
+    };
+    assert_eq!(fill(0), SITES);
+    assert_eq!(sites.row(Function::EndRead, TEXT), None);
+    sites.close();
+    // Not before the rows are empty.
+    assert_eq!(sites.row(Function::EndRead, TEXT), None);
+    assert_eq!(sites.known(Function::EndRead, TEXT), None);
+    assert!((0..SITES).all(|row| sites.site(row).is_none()));
+    sites.open();
+    assert!(sites.row(Function::EndRead, TEXT).is_some());
+    assert_eq!(fill(1 << 20), SITES - 1);
+}
+
 proptest! {
     /// Against plain arithmetic, over the rows of two CPUs.
-    #[test]
+#[test]
     fn sums(calls in prop::collection::vec((any::<bool>(), -3..4i32), 1..50),
             lengths in prop::collection::vec((any::<bool>(), any::<u64>()), 0..50)) {
         let rows = [new_row(), new_row()];

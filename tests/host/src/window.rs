@@ -121,7 +121,8 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
                         when_ns: number,
                         caller: number,
                         epoch: number,
-                        row: number as u32,
+                        slot: number as u32,
+                        row: number as u8,
                         function: bit as u8,
                         cpu: context as u16,
                     },
@@ -179,7 +180,10 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
                             (opened.when_ns, opened.caller, opened.epoch),
                             (when, when, when)
                         );
-                        prop_assert_eq!((opened.row, opened.cpu), (when as u32, context as u16));
+                        prop_assert_eq!(
+                            (opened.slot, opened.row, opened.cpu),
+                            (when as u32, when as u8, context as u16)
+                        );
                         prop_assert_eq!(marks, wanted);
                     }
                 }

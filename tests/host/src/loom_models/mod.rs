@@ -113,7 +113,8 @@ fn opened(id: u64) -> Opened {
         when_ns: id,
         caller: id,
         epoch: id,
-        row: id as u32,
+        slot: id as u32,
+        row: id as u8,
         function: id as u8,
         cpu: id as u16,
     }
