@@ -8,6 +8,7 @@ use crate::{
     detect::{
         amplify::Spec,
         config::{knob_type, knobs, Config},
+        symbol::is_clone_of,
     },
     text::Line,
 };
@@ -46,6 +47,15 @@ impl Params {
                 bindings::ww_param_wake_symbol,
             )
         };
+        // SAFETY: A parameter is a C string that lives as long as the module.
+        let symbols = unsafe {
+            Symbols {
+                end: CStr::from_char_ptr(end),
+                wake: CStr::from_char_ptr(wake),
+            }
+        };
+        function("end_symbol", symbols.end, "__folio_end_writeback")?;
+        function("wake_symbol", symbols.wake, "folio_wake_bit")?;
         let amplify = if amplify.is_null() {
             None
         } else {
@@ -61,15 +71,27 @@ impl Params {
             enable,
             amplify,
             config,
-            // SAFETY: As above.
-            symbols: unsafe {
-                Symbols {
-                    end: CStr::from_char_ptr(end),
-                    wake: CStr::from_char_ptr(wake),
-                }
-            },
+            symbols,
         })
     }
+}
+
+/// Is the function that parameter `name` says the one that is meant? What its arguments are is known of that
+/// one alone.
+fn function(name: &str, symbol: &CStr, meant: &str) -> Result {
+    let symbol = core::str::from_utf8(compat::c_bytes(symbol)).unwrap_or("(not text)");
+    if is_clone_of(symbol, meant) {
+        return Ok(());
+    }
+    pr_err!(
+        "{}={}: say {}, or a copy of it that has the same arguments ({}.llvm.N, {}.lto_priv.N)\n",
+        name,
+        symbol,
+        meant,
+        meant,
+        meant
+    );
+    Err(EINVAL)
 }
 
 /// Where the kernel puts a parameter's value before the module's init; nobody writes it afterwards.

@@ -145,7 +145,7 @@ counts_nothing_when_off() {
 	[ "$(ww_stat end_writeback)" -gt "$after" ] || { echo "still nothing when on"; return 1; }
 }
 
-plan 59
+plan 62
 setup_loop
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
 start=ww-start-$RANDOM
@@ -161,14 +161,18 @@ check "report_limit=many is refused" refused report_limit=many "invalid for para
 check "amplify=on is refused" refused amplify=on "is not one of off, where="
 check "amplify= is refused" refused amplify= "say where="
 check "a missing symbol at the end of writeback is explained" \
-	refused end_symbol=no_such_function "no symbol no_such_function"
+	refused end_symbol=__folio_end_writeback.llvm.1 "no symbol __folio_end_writeback.llvm.1"
 check "a missing symbol at the wake is explained" \
-	refused wake_symbol=no_such_function "no symbol no_such_function"
-check "a function that may not be probed is explained" \
-	refused wake_symbol=asm_exc_int3 "cannot probe asm_exc_int3"
+	refused wake_symbol=folio_wake_bit.llvm.1 "no symbol folio_wake_bit.llvm.1"
+check "another function at the end of writeback is refused" \
+	refused end_symbol=vfs_read "say __folio_end_writeback, or a copy of it"
+check "another function at the wake is refused" \
+	refused wake_symbol=folio_unlock "say folio_wake_bit, or a copy of it"
+check "a copy that may lack an argument is refused" \
+	refused wake_symbol=folio_wake_bit.constprop.0 "say folio_wake_bit, or a copy of it"
 # The return probe comes last: everything before it has to go again.
 check "amplify with a bad symbol leaves nothing" \
-	refused end_symbol=no_such_function "no symbol no_such_function"
+	refused end_symbol=__folio_end_writeback.llvm.1 "no symbol __folio_end_writeback.llvm.1"
 
 check "kprobes that are switched off are explained" kprobes_off
 check "every knob is a parameter" config_params
@@ -210,6 +214,7 @@ check "amplify: before-clear" taken amplify "us=10 where=before-clear" \
 	"where=before-clear us=10 every=1 bit=writeback"
 check "amplify: a place there isn't" rejected amplify 'where=here us=5' "out of range"
 check "amplify: no length" rejected amplify 'where=before-wake' "say us="
+check "amplify: too long with the queue locked" rejected amplify 'where=after-wake us=100001' "us=1..100000"
 check "amplify: too long" rejected amplify 'where=before-wake us=10000001' "out of range"
 check "amplify: negative" rejected amplify 'where=before-wake us=-1' "out of range"
 check "amplify: a word twice" rejected amplify 'where=before-wake us=1 us=2' "says again"
