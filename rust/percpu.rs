@@ -4,7 +4,10 @@
 //!
 //! C header: include/linux/percpu.h; mm/percpu.c (6.12).
 
-use crate::{bindings, detect::callers::Row};
+use crate::{
+    bindings,
+    detect::{callers::Row, expected::Notes},
+};
 use core::{
     marker::PhantomData,
     mem::{align_of, size_of},
@@ -24,6 +27,8 @@ pub(crate) unsafe trait Zeroed: Sync {}
 unsafe impl Zeroed for AtomicU64 {}
 // SAFETY: Atomic integers.
 unsafe impl Zeroed for Row {}
+// SAFETY: Atomic integers.
+unsafe impl Zeroed for Notes {}
 // SAFETY: Several of what is `Zeroed`.
 unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
 

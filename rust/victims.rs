@@ -8,16 +8,26 @@
 //! is never locked or walked here. A wake that is moved to another CPU between the two (possible
 //! until it takes the queue's lock) loses its victims.
 
-use crate::{bindings, compat, page::Page, percpu::PerCpu, report::Victim, windows};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::{
+    bindings, compat,
+    detect::expected::{Notes, Wake, KINDS},
+    page::Page,
+    percpu::PerCpu,
+    report::Victim,
+    windows,
+};
+use core::ffi::c_void;
 use kernel::prelude::*;
 
-/// The leaked wake of a CPU: its context (0 if there is none), page, flag, and the number of
-/// its report.
-type Expected = [AtomicU64; 4];
+/// The leaked wakes that are going on.
+pub(crate) struct Victims(PerCpu<Notes>);
 
-/// The leaked wakes that are going on, one for each CPU.
-pub(crate) struct Victims(PerCpu<Expected>);
+/// What kind of context this is.
+fn kind() -> usize {
+    const { assert!(bindings::WW_CONTEXT_NMI as usize + 1 == KINDS) };
+    // SAFETY: Reads the CPU's state. Any context.
+    unsafe { bindings::ww_context() as usize }
+}
 
 impl Victims {
     /// None. May sleep.
@@ -25,48 +35,59 @@ impl Victims {
         Ok(Self(PerCpu::zeroed()?))
     }
 
-    /// A wake begins: this context's last one is over. For kprobe handlers.
+    /// A wake begins, looked at or not: this context's last one is over. For kprobe handlers.
     #[inline]
     pub(crate) fn wake_begins(&self) {
-        let [context, ..] = self.0.this_cpu();
-        if context.load(Relaxed) != 0 {
-            context.store(0, Relaxed);
+        let notes = self.0.this_cpu();
+        if !notes.is_empty() {
+            notes.begins(kind(), windows::context());
         }
     }
 
     /// The wake that begins is a finding, with that number. For kprobe handlers.
     pub(crate) fn expect(&self, page: Page, flag: u32, number: u64) {
-        let [context, in_page, in_flag, in_number] = self.0.this_cpu();
-        in_page.store(page.addr() as u64, Relaxed);
-        in_flag.store(flag.into(), Relaxed);
-        in_number.store(number, Relaxed);
-        context.store(windows::context(), Relaxed);
+        let page = page.addr() as u64;
+        let wake = Wake { page, flag };
+        self.0
+            .this_cpu()
+            .expect(kind(), windows::context(), wake, number);
     }
 
-    /// The number of this context's leaked wake, if it is in one. For kprobe handlers.
+    /// Is no leaked wake going on here? For kprobe handlers.
     #[inline]
-    pub(crate) fn expected(&self) -> Option<u64> {
-        let [context, _, _, number] = self.0.this_cpu();
-        let expected = context.load(Relaxed);
-        (expected != 0 && expected == windows::context()).then(|| number.load(Relaxed))
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.this_cpu().is_empty()
     }
 
-    /// The task behind `wait`, if the leaked wake is for it; the conditions are those of
-    /// `wake_page_function()`.
+    /// The task behind `wait`, and the number of the finding, if the wake that `key` is of is a leaked
+    /// one; the conditions are those of `wake_page_function()`.
     ///
     /// # Safety
     ///
-    /// `wait` must be the `wait_queue_entry` of a waiter for a page bit, and stay one.
-    pub(crate) unsafe fn woken(&self, wait: usize) -> Option<Victim> {
+    /// `wait` must be the `wait_queue_entry` of a waiter for a page bit, and stay one; `key`, the
+    /// `wait_page_key` of a wake.
+    pub(crate) unsafe fn woken(&self, wait: usize, key: usize) -> Option<(u64, Victim)> {
         let wait = wait as *mut bindings::wait_queue_entry;
-        let [_, page, flag, _] = self.0.this_cpu();
-        let (page, flag) = (page.load(Relaxed) as usize, flag.load(Relaxed) as u32);
-        let mut bit = 0;
-        // SAFETY: By the safety requirements it is embedded in a `wait_page_queue`.
-        let folio = unsafe { bindings::ww_waiter_folio(wait, &mut bit) };
-        if folio as usize != page || bit as u32 != flag {
+        let (mut flag, mut bit) = (0, 0);
+        // SAFETY: By the safety requirements; the waiter is embedded in a `wait_page_queue`.
+        let (page, folio) = unsafe {
+            (
+                bindings::ww_key_folio(key as *const c_void, &mut flag),
+                bindings::ww_waiter_folio(wait, &mut bit),
+            )
+        };
+        if folio != page || bit != flag {
             return None;
         }
+        let (page, flag) = (page as usize, flag as u32);
+        let wake = Wake {
+            page: page as u64,
+            flag,
+        };
+        let number = self
+            .0
+            .this_cpu()
+            .expected(kind(), windows::context(), wake)?;
         // SAFETY: By the safety requirements.
         let (waits, task) = unsafe { ((*wait).flags, (*wait).private) };
         // SAFETY: The waker was called with it as a page.
@@ -78,10 +99,11 @@ impl Victims {
         let task = task.cast::<bindings::task_struct>();
         // SAFETY: A waiter's task stays until it has left the queue.
         let (pid, comm) = unsafe { ((*task).pid, (*task).comm) };
-        Some(Victim {
+        let victim = Victim {
             pid,
             comm: comm.map(compat::byte),
             flag,
-        })
+        };
+        Some((number, victim))
     }
 }

@@ -9,6 +9,7 @@
 pub(crate) mod amplify;
 pub(crate) mod callers;
 pub(crate) mod config;
+pub(crate) mod expected;
 pub(crate) mod holders;
 pub(crate) mod limit;
 mod note;

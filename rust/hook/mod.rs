@@ -53,6 +53,11 @@ impl Regs {
         compat::word(self.0.si)
     }
 
+    /// The fourth argument. Valid at a function's entry only.
+    pub(crate) fn arg3(&self) -> usize {
+        compat::word(self.0.cx)
+    }
+
     /// The third argument. Valid at a function's entry only.
     pub(crate) fn arg2(&self) -> usize {
         compat::word(self.0.dx)

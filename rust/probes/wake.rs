@@ -34,6 +34,8 @@ impl kprobe::Handler for Wake {
         if shared.amplify.is_on() {
             shared.delay_wake(page, flag);
         }
+        // Before it is asked whether this wake is looked at: it is another one.
+        shared.victims.wake_begins();
         if !shared.looks_at(page) {
             return;
         }
@@ -45,7 +47,6 @@ impl kprobe::Handler for Wake {
         };
         let stats = shared.stats.here();
         stats.count(Counter::Wake);
-        shared.victims.wake_begins();
         let owner = if page.is_held() {
             None
         } else {
@@ -212,15 +213,18 @@ impl kprobe::Handler for Victim {
     #[inline(always)]
     fn entry(&self, regs: &Regs) {
         let shared = &*self.0;
-        if let Some(number) = shared.victims.expected() {
-            // SAFETY: The function's first argument is a waiter, which its queue's lock keeps.
-            let Some(victim) = (unsafe { shared.victims.woken(regs.arg0()) }) else {
-                return;
-            };
-            shared.stats.count(Counter::Victims);
-            if !shared.reporter.add_victim(number, victim) {
-                shared.stats.count(Counter::VictimsLate);
-            }
+        if shared.victims.is_empty() {
+            return;
+        }
+        // SAFETY: The function's first argument is a waiter, which its queue's lock keeps; the last one
+        // is what `folio_wake_bit()` has its waiters woken with.
+        let Some((number, victim)) = (unsafe { shared.victims.woken(regs.arg0(), regs.arg3()) })
+        else {
+            return;
+        };
+        shared.stats.count(Counter::Victims);
+        if !shared.reporter.add_victim(number, victim) {
+            shared.stats.count(Counter::VictimsLate);
         }
     }
 }

@@ -32,6 +32,8 @@ mod callers;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+mod expected;
+#[cfg(not(loom))]
 mod holders;
 #[cfg(not(loom))]
 mod limit;
