@@ -52,6 +52,8 @@ pub(crate) enum Site {
     Wake(u32),
     /// The entry of `__folio_start_writeback()`.
     Start,
+    /// The entry of a function that clears this bit of the page flags, and wakes.
+    End(u32),
 }
 
 /// A task that a leaked wake has woken.

@@ -38,7 +38,7 @@ counters! {
     /// See above.
     Unreferenced = "unreferenced",
     /// See above.
-    NotWriteback = "not_writeback",
+    Unbalanced = "unbalanced",
     /// See above.
     UnlockedStart = "unlocked_start",
     /// Wakes that came when the page, never freed, had ended another writeback already.
@@ -93,7 +93,7 @@ impl From<Verdict> for Counter {
             Verdict::Tail => Counter::Tail,
             Verdict::Reused => Counter::Reused,
             Verdict::Unreferenced => Counter::Unreferenced,
-            Verdict::NotWriteback => Counter::NotWriteback,
+            Verdict::Unbalanced => Counter::Unbalanced,
             Verdict::UnlockedStart => Counter::UnlockedStart,
         }
     }

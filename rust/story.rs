@@ -82,6 +82,10 @@ impl Record {
                 line.put(format_args!("wake of "));
                 put_flag(line, flag);
             }
+            Site::End(flag) => {
+                line.put(format_args!("end of "));
+                put_flag(line, flag);
+            }
         }
         line.put(format_args!(" in "));
         // SAFETY: Printed as a symbol.
@@ -103,7 +107,7 @@ impl Record {
         line.end(sink);
         put_flags(line, "flags ", self.judged.flags);
         line.end(sink);
-        if let Verdict::Unreferenced | Verdict::NotWriteback = self.verdict {
+        if let Verdict::Unreferenced | Verdict::Unbalanced = self.verdict {
             put_references(line, &sum);
             line.end(sink);
         }
@@ -237,7 +241,7 @@ impl Record {
             self.cpu,
             self.pid
         ));
-        if let Site::Wake(flag) = self.site {
+        if let Site::Wake(flag) | Site::End(flag) = self.site {
             line.put(format_args!(" bit="));
             put_flag(line, flag);
         }

@@ -252,7 +252,7 @@ STORY_DEPTH = 5
 # States of a slot (rust/ring.rs).
 BUSY, READY, SHOWING, KEPT, LAST = 1, 2, 3, 4, 5
 # Discriminants of Site (rust/report.rs) and Trace (rust/detect/note.rs).
-END_OF_WRITEBACK, AFTER_CLEAR, WAKE, START = range(4)
+END_OF_WRITEBACK, AFTER_CLEAR, WAKE, START, END = range(5)
 NONE, UNKNOWN, KNOWN = range(3)
 # In the order of Mark, with what story.rs calls them in the story and in the line for machines.
 MARKS = [("freed", "freed"), ("allocated", "allocated"), ("writeback started", "started")]
@@ -505,8 +505,9 @@ class Files:
         stack = self._callers(record)
         site = Object(prog, "u32", address=there.site.address_).value_()
         waking = None
-        if site == WAKE:
-            waking = flag_name(at("report::Site::Wake", there.site.address_).member_("__0").value_())
+        if site in (WAKE, END):
+            variant = "Wake" if site == WAKE else "End"
+            waking = flag_name(at(f"report::Site::{variant}", there.site.address_).member_("__0").value_())
 
         yield RULE
         what = {
@@ -514,6 +515,7 @@ class Files:
             AFTER_CLEAR: "wake of PG_writeback",
             WAKE: f"wake of {waking}",
             START: "start of writeback",
+            END: f"end of {waking}",
         }[site]
         yield f"BUG: wakewatch: {verdict} {what} in {self.symbols.name(self._blamed(stack))}"
         yield ""
@@ -521,7 +523,7 @@ class Files:
         shown = f"{addr:016x}" if self.addresses else hashed(addr)
         yield f"page {shown} pfn {pfn:#x} pages {holders.pages} refcount {refcount} mapcount {holders.mapcount}"
         yield f"flags {page_flags(flags)}"
-        if verdict in ("unreferenced", "not-writeback"):
+        if verdict in ("unreferenced", "unbalanced"):
             yield holders.line()
         if judged is not None and holders.spare != now.spare:
             yield "a moment later " + now.line()

@@ -20,8 +20,9 @@ pub(crate) enum Verdict {
     Reused,
     /// Writeback ends and nobody but the page's known holders keeps it: the race is open.
     Unreferenced,
-    /// Writeback ends on a page that is not under writeback.
-    NotWriteback,
+    /// A bit is ended that is not set: writeback of a page that is not under writeback, the read of one that is
+    /// not locked, and so on.
+    Unbalanced,
     /// Writeback starts on a folio that is not locked.
     UnlockedStart,
 }
@@ -37,7 +38,7 @@ impl Verdict {
             Verdict::Tail => "tail",
             Verdict::Reused => "reused",
             Verdict::Unreferenced => "unreferenced",
-            Verdict::NotWriteback => "not-writeback",
+            Verdict::Unbalanced => "unbalanced",
             Verdict::UnlockedStart => "unlocked-start",
         }
     }
@@ -116,7 +117,7 @@ pub(crate) enum End {
     /// None does, or fewer than none as counted here.
     Unreferenced(Holders),
     /// It isn't under writeback.
-    NotWriteback,
+    Unbalanced,
 }
 
 /// Judges the entry of `__folio_end_writeback()`.
@@ -126,7 +127,7 @@ pub(crate) enum End {
 /// sum that never was. Only a deficit that persists is a finding.
 pub(crate) fn end_of_writeback(writeback: bool, mut holders: impl FnMut() -> Holders) -> End {
     if !writeback {
-        return End::NotWriteback;
+        return End::Unbalanced;
     }
     let last = settled(&mut holders);
     match last.spare() {

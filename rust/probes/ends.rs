@@ -21,6 +21,19 @@ use core::sync::atomic::Ordering::Relaxed;
 use kernel::sync::Arc;
 
 impl Shared {
+    /// What ends here has not begun.
+    #[cold]
+    #[inline(never)]
+    fn unbalanced(&self, folio: Page, site: report::Site, flags: usize, regs: &Regs) {
+        self.reporter.report(
+            Verdict::Unbalanced,
+            site,
+            folio,
+            Judged::flags(flags),
+            regs.ip(),
+        );
+    }
+
     #[inline(always)]
     fn open_window(&self, page: Page, bit: Bit, function: Function, site: Site, regs: &Regs) {
         let here = windows::here();
@@ -84,14 +97,8 @@ impl kprobe::Handler for EndOfWriteback {
                     regs.ip(),
                 );
             }
-            End::NotWriteback => {
-                shared.reporter.report(
-                    Verdict::NotWriteback,
-                    report::Site::EndOfWriteback,
-                    folio,
-                    Judged::flags(flags),
-                    regs.ip(),
-                );
+            End::Unbalanced => {
+                shared.unbalanced(folio, report::Site::EndOfWriteback, flags, regs);
             }
         }
         if shared.knobs.writeback.load(Relaxed) {
@@ -123,10 +130,15 @@ impl kprobe::Handler for EndOfBit {
                 row.audit(verdict::settled(|| folio.holders()).spare());
             }
         }
-        let bit = match self.function {
-            Function::Private2 => Bit::Private2,
-            _ => Bit::Locked,
+        let (bit, flag) = match self.function {
+            Function::Private2 => (Bit::Private2, bindings::pageflags_PG_private_2),
+            _ => (Bit::Locked, bindings::pageflags_PG_locked),
         };
+        // Whoever ends it has begun it, so nobody else may clear it: no race is needed to tell.
+        let flags = folio.flags();
+        if flags & (1 << flag) == 0 {
+            shared.unbalanced(folio, report::Site::End(flag), flags, regs);
+        }
         shared.open_window(folio, bit, self.function, site, regs);
     }
 }

@@ -51,7 +51,7 @@ static u32 sample_limit __read_mostly = U32_MAX;
 
 #define COUNTERS(x)							\
 	x(end_writeback) x(wake) x(frozen_wake) x(sampled_out)		\
-	x(zero_ref) x(tail) x(reused) x(unreferenced) x(not_writeback)	\
+	x(zero_ref) x(tail) x(reused) x(unreferenced) x(unbalanced)	\
 	x(unlocked_start) x(second_writeback) x(windows_opened)		\
 	x(windows_woken) x(windows_retired) x(windows_overwritten)	\
 	x(windows_dropped) x(windows_doubted) x(wakes_without_window)	\
@@ -657,7 +657,7 @@ static int end_writeback_handler(struct kprobe *p, struct pt_regs *regs)
 		if (unlikely(spare <= 0))
 			count(unreferenced);
 	} else {
-		count(not_writeback);
+		count(unbalanced);
 	}
 	if (READ_ONCE(writeback))
 		window_open(pfn, BIT_WRITEBACK, END_WRITEBACK, caller, row,

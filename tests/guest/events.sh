@@ -59,17 +59,17 @@ story() {
 
 plan 13
 load_wakewatch
-check "nothing is found before anything is raised" counts not_writeback=0 unreferenced=0 \
+check "nothing is found before anything is raised" counts unbalanced=0 unreferenced=0 \
 	zero_ref=0 tail=0 reused=0 unlocked_start=0 frozen_wake=0
 rearm_assertions
 check "events are raised" insmod "${WW_KO%.ko}_events.ko"
-check "they are counted" counts frozen_wake=3 zero_ref=3 not_writeback=1 unreferenced=1 \
+check "they are counted" counts frozen_wake=3 zero_ref=3 unbalanced=1 unreferenced=1 \
 	tail=0 reused=1 unlocked_start=2 reports_dropped=0 reports_suppressed=0
 for bit in locked writeback private_2; do
 	check "a wake of PG_$bit on a freed page is reported" reported 1 "zero-ref wake of PG_$bit"
 done
 check "a frozen refcount isn't" reported 3 "zero-ref wake of PG_.*"
-check "the end of no writeback is reported" reported 1 "not-writeback end of writeback"
+check "the end of no writeback is reported" reported 1 "unbalanced end of writeback"
 check "the end of one that nobody holds is reported" reported 1 "unreferenced end of writeback"
 check "the start of writeback of an unlocked page is reported" reported 2 "unlocked-start start of writeback"
 check "a page that was freed and allocated again is reported" reported 1 "reused wake of PG_writeback"

@@ -21,6 +21,8 @@
 WW_PARAMETERS=${WW_PARAMETERS:-}
 headline=$1
 shift
+WW_OTHER=/run/ww-other-mnt
+mkdir -p "$WW_OTHER"
 [ $# -gt 0 ] || die "usage: mutant.sh HEADLINE SCENARIO..."
 
 # --- scenarios --------------------------------------------------------------------
@@ -69,6 +71,36 @@ huge() {
 	return 1
 }
 
+# Another file system, which may be left with pages that stay locked: nobody unmounts it.
+other_fs() {
+	local dir=/run/ww-other
+	mountpoint -q "$WW_OTHER" && return 0
+	if ! { mkdir -p "$dir" && mount -t tmpfs ww-other "$dir" && truncate -s 32M "$dir/fs.img"; }; then
+		return 1
+	fi
+	mkfs.ext4 -q -F -m 0 -b 4096 "$dir/fs.img" && mount -o loop "$dir/fs.img" "$WW_OTHER"
+}
+
+# read_back FILE: by somebody who may have to be killed.
+read_back() {
+	timeout -s KILL 5 cat "$1" >/dev/null
+	echo "cat: $?"
+	true
+}
+
+# Pages of a file, from the device.
+read_file() {
+	other_fs || return 1
+	dd if=/dev/zero of="$WW_OTHER/file" bs=4k count=8 conv=fsync status=none &&
+		echo 1 >/proc/sys/vm/drop_caches && read_back "$WW_OTHER/file"
+}
+
+# Pages of a hole.
+read_hole() {
+	other_fs || return 1
+	truncate -s 32k "$WW_OTHER/hole" && read_back "$WW_OTHER/hole"
+}
+
 # --- what wakewatch said ----------------------------------------------------------
 
 # headlines: of the reports on stdin; only the verdict, the event and the bit. What a kernel with the live
@@ -95,7 +127,7 @@ counters() {
 	local name n want status=0
 	want=${headline%% *}
 	want=${want//-/_}
-	for name in zero_ref tail reused unreferenced not_writeback unlocked_start; do
+	for name in zero_ref tail reused unreferenced unbalanced unlocked_start; do
 		n=$(ww_found "$name")
 		if [ "$name" = "$want" ]; then
 			[ "$n" -gt 0 ] || { echo "$name is $n"; status=1; }

@@ -243,7 +243,7 @@ zero "no loop device failed" "$(grep -c failed "$run/loops.log")"
 
 while read -r line; do diag "$line"; done <"$WW_DEBUGFS/stats"
 zero "no writeback ended unreferenced" "$(ww_stat unreferenced)"
-zero "no writeback ended that had not begun" "$(ww_stat not_writeback)"
+zero "no writeback ended that had not begun" "$(ww_stat unbalanced)"
 zero "no writeback started on an unlocked page" "$(ww_stat unlocked_start)"
 zero "no tail page was woken" "$(ww_stat tail)"
 zero "no page that somebody else owns was woken for PG_writeback" "$(traced soak-leaks)"

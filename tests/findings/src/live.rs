@@ -177,7 +177,7 @@ mod tests {
             "zero-ref wake of PG_private_2 in __read_end_io",
             "reused wake of PG_writeback in ext4_finish_bio",
             "unreferenced end of writeback in ext4_finish_bio",
-            "not-writeback end of writeback in __read_end_io",
+            "unbalanced end of writeback in __read_end_io",
         ] {
             assert!(!live(other, FREED), "{other}");
         }

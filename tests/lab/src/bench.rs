@@ -527,7 +527,7 @@ fn seen_text(seen: &Seen) -> String {
         "zero_ref",
         "tail",
         "reused",
-        "not_writeback",
+        "unbalanced",
         "unlocked_start",
     ];
     let differ: Vec<String> = names

@@ -16,7 +16,7 @@ const FINDINGS: [&str; 6] = [
     "tail",
     "reused",
     "unreferenced",
-    "not_writeback",
+    "unbalanced",
     "unlocked_start",
 ];
 

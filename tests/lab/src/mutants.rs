@@ -65,7 +65,26 @@ const MUTANTS: &[Mutant] = &[
         name: "end-twice",
         scenario: "sync",
         parameters: "",
-        headline: "not-writeback end of writeback",
+        headline: "unbalanced end of writeback",
+    },
+    Mutant {
+        name: "end-read-twice",
+        scenario: "read-file",
+        parameters: "",
+        headline: "unbalanced end of PG_locked",
+    },
+    Mutant {
+        name: "unlock-twice",
+        scenario: "read-hole",
+        // Without it nothing is seen of it.
+        parameters: "unlock=1",
+        headline: "unbalanced end of PG_locked",
+    },
+    Mutant {
+        name: "end-private-2",
+        scenario: "read-file",
+        parameters: "",
+        headline: "unbalanced end of PG_private_2",
     },
     Mutant {
         name: "start-unlocked",
