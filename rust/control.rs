@@ -6,13 +6,16 @@ use crate::{
     amplify::FreeWatch,
     bindings,
     detect::{
-        amplify::Spec,
+        amplify::{Place, Spec},
         callers::Function,
         config::Config,
         switch::{switch_off, switch_on, wants_more, On, Switch, Wanted},
+        symbol::Range,
     },
     hook::{kprobe, return_probe, tracepoint},
-    probes::{AfterWake, AroundClear, EndOfBit, EndOfWriteback, Shared, Start, Victim, Wake},
+    probes::{
+        AfterWake, AroundClear, EndOfBit, EndOfWriteback, PastWake, Shared, Start, Victim, Wake,
+    },
     stats::Counter,
     text::{Line, Sink},
     windows::{MarkAllocated, MarkFreed},
@@ -193,7 +196,8 @@ impl<T: tracepoint::Handler + Clone> Switch<Error> for Tracepoint<T> {
 /// What is registered. Dropped in this order: who looks at the other probes' counters goes first.
 struct Probes {
     victim: Optional<Victim>,
-    wake: Probe<Wake>,
+    wake: Optional<Wake>,
+    past: Optional<PastWake>,
     start: Optional<Start>,
     end: Probe<EndOfWriteback>,
     end_read: Optional<EndOfBit>,
@@ -204,6 +208,8 @@ struct Probes {
     around_clear: Return<AroundClear>,
     after_wake: Return<AfterWake>,
     free_watch: Tracepoint<FreeWatch>,
+    /// `folio_wait_table[]`.
+    queues: Range,
     /// What is on.
     now: Wanted,
 }
@@ -216,7 +222,31 @@ impl Control {
             shared: shared.clone(),
             function,
         };
-        let wake = Probe::new(symbols.wake, Wake(shared.clone()))?;
+        let wake = Optional::new(symbols.wake, Wake(shared.clone()))?;
+        let queues = kprobe::range(c_str!("folio_wait_table")).unwrap_or_default();
+        let past = if queues.size == 0 {
+            pr_info!("no symbol folio_wait_table (CONFIG_KALLSYMS_ALL): wakes that come past folio_wake_bit() are not seen\n");
+            Optional(None)
+        } else {
+            let wake = wake
+                .0
+                .as_ref()
+                .map_or_else(Range::default, |wake| wake.registration.range());
+            Optional::new(
+                c_str!("__wake_up_locked_key"),
+                PastWake {
+                    shared: shared.clone(),
+                    wake,
+                    queues,
+                },
+            )?
+        };
+        if wake.0.is_none() {
+            if past.0.is_none() {
+                return Err(ENOENT);
+            }
+            pr_info!("wakes are looked at in __wake_up_locked_key() instead, and can't be delayed before\n");
+        }
         let mut probes = Probes {
             end: Probe::new(symbols.end, EndOfWriteback(shared.clone()))?,
             start: Optional::new(c_str!("__folio_start_writeback"), Start(shared.clone()))?,
@@ -231,11 +261,13 @@ impl Control {
                 c_str!("__wake_up_locked_key"),
                 AfterWake {
                     shared: shared.clone(),
-                    wake: wake.registration.range(),
+                    queues,
                 },
             ),
             free_watch: Tracepoint::new(FreeWatch(shared.amplify.clone())),
             wake,
+            past,
+            queues,
             now: Wanted {
                 config,
                 ..Wanted::default()
@@ -249,6 +281,7 @@ impl Control {
         config.unlock &= probes.unlock.0.is_some();
         config.start &= probes.start.0.is_some();
         config.victims &= probes.victim.0.is_some();
+        config.past &= probes.past.0.is_some();
         let knobs = &shared.knobs;
         knobs.set_probe(Function::EndWriteback, &probes.end.registration);
         for (function, probe) in [
@@ -350,6 +383,7 @@ impl Control {
         for (name, value) in [
             ("missed_end_writeback", probes.end.missed()),
             ("missed_wake", probes.wake.missed()),
+            ("missed_past", probes.past.missed()),
             ("missed_end_read", probes.end_read.missed()),
             ("missed_private_2", probes.private_2.missed()),
             ("missed_unlock", probes.unlock.missed()),
@@ -372,6 +406,7 @@ impl Probes {
             (config.unlock, self.unlock.0.is_some(), "unlock"),
             (config.start, self.start.0.is_some(), "start"),
             (config.victims, self.victim.0.is_some(), "victims"),
+            (config.past, self.past.0.is_some(), "past"),
         ] {
             if wanted && !there {
                 pr_err!("{}=1: this kernel has no function to probe for it\n", name);
@@ -382,10 +417,11 @@ impl Probes {
     }
 
     /// All that can be switched, and whether it is to be on.
-    fn switches(&mut self, on: &On) -> [(&mut dyn Switch<Error>, bool); 12] {
+    fn switches(&mut self, on: &On) -> [(&mut dyn Switch<Error>, bool); 13] {
         [
             (&mut self.end, on.end),
             (&mut self.wake, on.wake),
+            (&mut self.past, on.past),
             (&mut self.start, on.start),
             (&mut self.end_read, on.end_read),
             (&mut self.private_2, on.private_2),
@@ -401,7 +437,26 @@ impl Probes {
 
     /// Makes `wanted` what is on, or, on an error, leaves all as it was.
     fn change(&mut self, shared: &Arc<Shared>, wanted: Wanted) -> Result {
-        let on = On::from(&wanted);
+        if wanted == self.now {
+            return Ok(());
+        }
+        let mut on = On::from(&wanted);
+        if self.wake.0.is_none() {
+            // Then these are all the wakes there are.
+            on.past = wanted.detect;
+            on.wake = false;
+            if wanted
+                .delay
+                .is_some_and(|spec| spec.place == Place::BeforeWake)
+            {
+                pr_err!("where=before-wake: this kernel has no folio_wake_bit() to delay\n");
+                return Err(ENOENT);
+            }
+        }
+        if on.after_wake && self.queues.size == 0 {
+            pr_err!("where=after-wake: this kernel does not say where folio_wait_table is (CONFIG_KALLSYMS_ALL)\n");
+            return Err(ENOENT);
+        }
         if wants_more(&self.switches(&on)) {
             kprobe::are_on()?;
         }

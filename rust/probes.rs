@@ -12,7 +12,7 @@
 //!     clears PG_writeback               clears the bit
 //!                                    <- AroundClear, again
 //!   folio_wake_bit()                 <- Wake: does anybody own the page? The window closes
-//!     __wake_up_locked_key()
+//!     __wake_up_locked_key()         <- PastWake: the same, if a compiler has left folio_wake_bit() out
 //!       wake_page_function()         <- Victim, for each waiter: who is woken by a leaked wake?
 //!                                    <- AfterWake, only while a delay is asked for
 //!
@@ -25,7 +25,7 @@ mod wake;
 
 pub(crate) use delays::{AfterWake, AroundClear};
 pub(crate) use ends::{EndOfBit, EndOfWriteback, Start};
-pub(crate) use wake::{Victim, Wake};
+pub(crate) use wake::{PastWake, Victim, Wake};
 
 use crate::{
     amplify::Amplify,

@@ -26,7 +26,7 @@ use crate::{
 use core::{
     marker::PhantomPinned,
     mem::MaybeUninit,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 use kernel::{c_str, error::to_result, prelude::*, sync::Arc, types::Opaque};
 
@@ -167,6 +167,8 @@ pub(crate) struct Reporter {
     limits: [Limiter; Verdict::COUNT],
     stats: Arc<Stats>,
     panic_on_report: AtomicBool,
+    /// That wakes come past `folio_wake_bit()`: not yet, to be told, told.
+    past: AtomicU32,
     raise: Opaque<bindings::irq_work>,
     print: Opaque<bindings::delayed_work>,
     on_panic: Opaque<bindings::notifier_block>,
@@ -199,6 +201,7 @@ impl Reporter {
                 limits: [const { Limiter::new(0) }; Verdict::COUNT].map(|_| Limiter::new(limit)),
                 stats,
                 panic_on_report: AtomicBool::new(config.panic_on_report),
+                past: AtomicU32::new(0),
                 raise: Opaque::uninit(),
                 print: Opaque::uninit(),
                 on_panic: Opaque::new(bindings::notifier_block {
@@ -350,8 +353,21 @@ impl Reporter {
         unsafe { bindings::irq_work_queue(self.raise.get()) };
     }
 
+    /// Says once that wakes come past `folio_wake_bit()`. As [`Self::report`].
+    #[cold]
+    pub(crate) fn tell_past(&self) {
+        if self.past.load(Relaxed) == 0 && self.past.swap(1, Relaxed) == 0 {
+            // SAFETY: Initialised by `start`. Any context.
+            unsafe { bindings::irq_work_queue(self.raise.get()) };
+        }
+    }
+
     /// Prints what nobody has seen. May sleep.
     fn print(&self) {
+        if self.past.load(Relaxed) == 1 {
+            self.past.store(2, Relaxed);
+            pr_info!("some wakes don't come by folio_wake_bit(), which a compiler has made a part of its callers: they are looked at in __wake_up_locked_key(), and can't be delayed before\n");
+        }
         let mut any = false;
         self.ring.print(|number, record| {
             record.show(number, &mut Console);

@@ -25,6 +25,8 @@ counters! {
     EndWriteback = "end_writeback",
     /// Wakes looked at, of any bit.
     Wake = "wake",
+    /// Those of them that did not come by `folio_wake_bit()`.
+    WakesPast = "wakes_past",
     /// Wakes on a page whose refcount was frozen at 0: not a finding.
     FrozenWake = "frozen_wake",
     /// Events on pages that are not in the sample.

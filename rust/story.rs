@@ -293,7 +293,8 @@ impl Record {
     /// The first caller that is not itself a part of ending writeback or of waking. Leaves
     /// `scratch` empty.
     fn blamed(&self, scratch: &mut Line) -> usize {
-        const PLUMBING: [&[u8]; 9] = [
+        const PLUMBING: [&[u8]; 10] = [
+            b"__wake_up_locked_key",
             b"__folio_end_writeback",
             b"__folio_start_writeback",
             b"folio_end_writeback",

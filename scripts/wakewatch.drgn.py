@@ -258,6 +258,7 @@ NONE, UNKNOWN, KNOWN = range(3)
 MARKS = [("freed", "freed"), ("allocated", "allocated"), ("writeback started", "started")]
 # Who ends writeback or wakes for others.
 PLUMBING = {
+    "__wake_up_locked_key",
     "__folio_end_writeback",
     "__folio_start_writeback",
     "folio_end_writeback",
@@ -345,9 +346,9 @@ class Files:
         probes = self.control.probes.data.value
         missed = {
             "end_writeback": self._missed(probes.end.registration),
-            "wake": self._missed(probes.wake.registration),
+            "wake": self._missed_optional(probes.wake),
         }
-        for name in ("end_read", "private_2", "unlock", "start", "victim"):
+        for name in ("past", "end_read", "private_2", "unlock", "start", "victim"):
             missed[name] = self._missed_optional(probes.member_(name))
         missed["return"] = 0
         for place, handler in ("around_clear", "AroundClear"), ("after_wake", "AfterWake"):

@@ -30,6 +30,8 @@ macro_rules! knobs {
             start: switch = true, "look at the start of writeback: without it no `unlocked-start'";
             /// Who was woken by a leaked wake is looked for.
             victims: switch = true, "look who is woken by a leaked wake";
+            /// Wakes that come past `folio_wake_bit()` are looked at.
+            past: switch = true, "look at wakes that come past folio_wake_bit()";
             /// Spare references are counted at `folio_end_read()` too.
             audit_read: switch = false, "count spare references at folio_end_read() too";
             /// Every how many pages one is looked at.

@@ -83,14 +83,7 @@ impl<T: Handler> Registration<T> {
     /// Where the function's code is; nowhere, if that can't be told.
     pub(crate) fn range(&self) -> Range {
         // SAFETY: It is registered as long as `self` lives, and the kernel does not change `addr`.
-        let address = unsafe { (*self.0.get()).addr } as usize;
-        let mut shown = Line::new();
-        // SAFETY: Printed as a symbol.
-        unsafe { shown.put_pointer(c_str!("%pS"), address as *const core::ffi::c_void) };
-        core::str::from_utf8(shown.as_bytes())
-            .ok()
-            .and_then(|shown| Range::parse(address, shown))
-            .unwrap_or_default()
+        range_of(unsafe { (*self.0.get()).addr } as usize).unwrap_or_default()
     }
 
     /// # Safety
@@ -156,4 +149,17 @@ pub(crate) fn address(symbol: &'static CStr) -> Option<usize> {
     // `register_kprobe()` (kernel/kprobes.c, 6.12) has found it before it refuses to probe it.
     let address = probe.addr as usize;
     (address != 0).then_some(address)
+}
+
+/// What a symbol is the name of. May sleep.
+pub(crate) fn range(symbol: &'static CStr) -> Option<Range> {
+    range_of(address(symbol)?)
+}
+
+/// Of the symbol that the address is in.
+fn range_of(address: usize) -> Option<Range> {
+    let mut shown = Line::new();
+    // SAFETY: Printed as a symbol.
+    unsafe { shown.put_pointer(c_str!("%pS"), address as *const core::ffi::c_void) };
+    Range::parse(address, core::str::from_utf8(shown.as_bytes()).ok()?)
 }

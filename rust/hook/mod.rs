@@ -68,7 +68,7 @@ impl Regs {
 fn explain(symbol: &CStr, err: Error) {
     if err == ENOENT {
         pr_err!(
-            "no symbol {}: this kernel has inlined or renamed it; look for it in /proc/kallsyms; end_symbol= and wake_symbol= name the two that must be there\n",
+            "no symbol {}: this kernel has inlined or renamed it; look for it in /proc/kallsyms; end_symbol= and wake_symbol= name the two that matter most\n",
             Name(symbol)
         );
     } else {

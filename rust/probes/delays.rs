@@ -98,16 +98,15 @@ impl return_probe::Handler for AroundClear {
 #[derive(Clone)]
 pub(crate) struct AfterWake {
     pub(crate) shared: Arc<Shared>,
-    /// Where the code of `folio_wake_bit()` is: others call the function too.
-    pub(crate) wake: Range,
+    /// `folio_wait_table[]`: others call the function too.
+    pub(crate) queues: Range,
 }
 
 impl return_probe::Handler for AfterWake {
     type Carried = Held;
 
     fn entry(&self, regs: &Regs) -> Option<Held> {
-        let caller = self.shared.callers.return_address(regs);
-        if !caller.is_some_and(|caller| self.wake.has(caller)) {
+        if !self.queues.has(regs.arg0()) {
             return None;
         }
         let mut flag = 0;

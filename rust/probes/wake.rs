@@ -8,6 +8,7 @@ use crate::{
     detect::{
         callers::Function,
         origin::{Call, Origin},
+        symbol::Range,
         verdict::{self, Owner, Past, Verdict},
         window::{Bit, Closed, Mark},
     },
@@ -17,7 +18,7 @@ use crate::{
     stats::{Counter, Here},
     windows,
 };
-use core::sync::atomic::Ordering::Relaxed;
+use core::{ffi::c_void, sync::atomic::Ordering::Relaxed};
 use kernel::sync::Arc;
 
 /// At the entry of `folio_wake_bit(struct folio *, int)` (mm/filemap.c, 6.12).
@@ -34,6 +35,15 @@ impl kprobe::Handler for Wake {
         if shared.amplify.is_on() {
             shared.delay_wake(page, flag);
         }
+        shared.woken(page, flag, regs);
+    }
+}
+
+impl Shared {
+    /// A wake of the page for that bit of its flags, at the entry of a function that `regs` are of.
+    #[inline(always)]
+    fn woken(&self, page: Page, flag: u32, regs: &Regs) {
+        let shared = self;
         // Before it is asked whether this wake is looked at: it is another one.
         shared.victims.wake_begins();
         if !shared.looks_at(page) {
@@ -65,7 +75,7 @@ impl kprobe::Handler for Wake {
             }
         }
         let past = match &window {
-            Some(window) => self.ended(window, page, flag, stats),
+            Some(window) => shared.ended(window, page, flag, stats),
             None => {
                 // Locked pages are woken by folio_unlock() too, which is mostly not looked at.
                 if bit == Some(Bit::Writeback) && shared.knobs.writeback.load(Relaxed) {
@@ -80,11 +90,11 @@ impl kprobe::Handler for Wake {
     }
 }
 
-impl Wake {
+impl Shared {
     /// Counts what a window that ends here has to tell.
     #[inline(always)]
     fn ended(&self, window: &Closed<'_>, page: Page, flag: u32, stats: Here<'_>) -> Past {
-        let shared = &*self.0;
+        let shared = self;
         let length = windows::now().saturating_sub(window.opened.when_ns);
         stats.count(Counter::WindowsWoken);
         if let Some(row) = shared.callers.this_cpu(window.opened.row as usize) {
@@ -202,6 +212,50 @@ impl Shared {
         if let Some(number) = number {
             self.victims.expect(page, flag, number);
         }
+    }
+}
+
+/// At the entry of `__wake_up_locked_key(struct wait_queue_head *, unsigned int, void *)`
+/// (kernel/sched/wait.c, 6.12), by which all wakes of pages come, if they have waiters or not: those that come
+/// past `folio_wake_bit()`, because a compiler has made it a part of its caller. The queue's lock is held.
+pub(crate) struct PastWake {
+    pub(crate) shared: Arc<Shared>,
+    /// Where the code of `folio_wake_bit()` is; nowhere if this kernel has none.
+    pub(crate) wake: Range,
+    /// `folio_wait_table[]`: others have queues, too.
+    pub(crate) queues: Range,
+}
+
+impl kprobe::Handler for PastWake {
+    #[inline(always)]
+    fn entry(&self, regs: &Regs) {
+        // Looked at there.
+        if self.wake.has(regs.top()) || !self.queues.has(regs.arg0()) {
+            return;
+        }
+        self.wake(regs);
+    }
+}
+
+impl PastWake {
+    #[cold]
+    #[inline(never)]
+    fn wake(&self, regs: &Regs) {
+        let shared = &*self.shared;
+        if self.wake.size != 0 {
+            match shared.callers.return_address(regs) {
+                Some(caller) if !self.wake.has(caller) => shared.reporter.tell_past(),
+                // Or other tracers hide it; then it most likely came by the way that most come.
+                _ => return,
+            }
+        }
+        let mut flag = 0;
+        // SAFETY: Who wakes a queue of pages has a `wait_page_key` on its stack for this call.
+        let page = unsafe { bindings::ww_key_folio(regs.arg2() as *const c_void, &mut flag) };
+        // SAFETY: Its folio, owned or not.
+        let page = unsafe { Page::from_addr(page as usize) };
+        shared.stats.count(Counter::WakesPast);
+        shared.woken(page, flag as u32, regs);
     }
 }
 

@@ -58,6 +58,7 @@ proptest! {
             marks: bits & 16 != 0,
             start: bits & 32 != 0,
             victims: bits & 64 != 0,
+            past: bits & 512 != 0,
             audit_read: bits & 128 != 0,
             panic_on_report: bits & 256 != 0,
             sample,

@@ -144,10 +144,7 @@ fn the_sum_is_the_one_that_was_judged() {
 
 #[test]
 fn the_end_of_no_writeback_is_said_first() {
-    assert_eq!(
-        end_of_writeback(false, || unreachable!()),
-        End::Unbalanced
-    );
+    assert_eq!(end_of_writeback(false, || unreachable!()), End::Unbalanced);
 }
 
 proptest! {

@@ -100,6 +100,9 @@ const MUTANTS: &[Mutant] = &[
     },
 ];
 
+/// A kernel with nothing wrong, in which some wakes don't come by `folio_wake_bit()`.
+const INLINED: &str = "wake-inlined";
+
 /// What mutant.sh is told where wakewatch has to be silent.
 const NOTHING: &str = "nothing";
 
@@ -127,6 +130,20 @@ pub fn suite(run: &mut Run) -> Result<Vec<Test>> {
         // As much as any mutant is looked at with.
         tests.push(boot(run, key, &name, "unlock=1", NOTHING, &scenarios)?);
     }
+    for (key, wanted) in [
+        (format!("mutant-{INLINED}"), "some"),
+        ("stock".into(), "none"),
+    ] {
+        let script = run.lab.guest_script("past");
+        let argv = vec![script.display().to_string(), wanted.to_string()];
+        let name = format!("{key}-past");
+        let boot = Boot::new(run.lab, &key, &name, &Needs::of(&script)?, argv)?;
+        let tests_of = guest_tests(&run.boot(&boot)?);
+        tests.push(Test::group(
+            format!("{name}: {wanted} past folio_wake_bit()"),
+            tests_of,
+        ));
+    }
     Ok(tests)
 }
 
@@ -143,7 +160,8 @@ fn all_listed(lab: &Lab) -> Result<Test> {
             );
         }
     }
-    let listed: BTreeSet<String> = MUTANTS.iter().map(|m| m.name.to_string()).collect();
+    let names = MUTANTS.iter().map(|m| m.name).chain([INLINED]);
+    let listed: BTreeSet<String> = names.map(str::to_string).collect();
     let title = "every mutant has its boot";
     Ok(Test::of(title, there == listed, || {
         let odd: Vec<&String> = there.symmetric_difference(&listed).collect();
