@@ -60,6 +60,9 @@ void ww_tracepoint_synchronize_unregister(void);
 
 #define WW_WQ_FLAG_EXCLUSIVE	0x01	/* WQ_FLAG_EXCLUSIVE; helpers.c holds it to that */
 
+/* int3.c */
+int ww_int3_contexts(unsigned int *in_nmi);
+
 /* unwind.c */
 unsigned long ww_return_address(unsigned long slot, unsigned long rethook, unsigned long graph);
 unsigned int ww_return_slots(const struct pt_regs *entry, unsigned long ip,

@@ -54,25 +54,6 @@ unsigned int ww_smp_processor_id(void)
 	return raw_smp_processor_id();
 }
 
-unsigned int ww_context(void)
-{
-	return in_nmi() ? WW_CONTEXT_NMI :
-	       in_hardirq() ? WW_CONTEXT_HARDIRQ :
-	       in_serving_softirq() ? WW_CONTEXT_SOFTIRQ : WW_CONTEXT_TASK;
-}
-
-/*
- * One flow of execution: a task wherever it runs, or softirq or hardirq of a
- * CPU. Addresses of tasks are aligned, so the two kinds do not meet.
- */
-u64 ww_context_id(void)
-{
-	unsigned int context = ww_context();
-
-	return context == WW_CONTEXT_TASK ? (unsigned long)current :
-	       (u64)raw_smp_processor_id() << 2 | context;
-}
-
 struct ww_here ww_get_here(void)
 {
 	return (struct ww_here){ .context = ww_context_id(), .cpu = raw_smp_processor_id() };

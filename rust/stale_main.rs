@@ -67,6 +67,10 @@ impl kernel::Module for Stale {
         for _ in 0..ROUNDS {
             again += usize::from(round()?);
         }
+        let mut nmis = 0;
+        // SAFETY: Probes a function of this module's own for a moment. May sleep.
+        let contexts = unsafe { bindings::ww_int3_contexts(&mut nmis) };
+        pr_info!("contexts in an int3: {}, {} in an NMI\n", contexts, nmis);
         pr_info!("{} of {} pages came back\n", again, ROUNDS);
         Ok(Self)
     }

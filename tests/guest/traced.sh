@@ -8,7 +8,7 @@
 #
 # kernel: any
 # memory: 1G
-# timeout: 240
+# timeout: 420
 
 # Functions are run by check().
 # shellcheck disable=SC2317
@@ -124,11 +124,18 @@ stale_window_is_left() {
 	return "$status"
 }
 
+# Both hits were NMIs to the kernel, and neither is one.
+in_an_int3() {
+	dmesg -C
+	insmod "$KO_STALE" && rmmod wakewatch_stale
+	dmesg | grep 'contexts in an int3' | tee /dev/stderr | grep -q ': 0, 2 in an NMI'
+}
+
 WAKE=folio_wake_bit
 END=folio_end_read
 UNLOCK=folio_unlock
 
-plan 23
+plan 24
 setup_loop
 mount -t tracefs tracefs "$T" 2>/dev/null
 echo 0 >/proc/sys/kernel/kptr_restrict
@@ -150,6 +157,7 @@ check "return probe on the end of reads, graph tracer on the wake" traced -- pro
 check "graph tracer on both, then return probes on both" traced -- graph:$WAKE+$END probe:$WAKE probe:$END
 check "return probes on both, wakewatch, then the graph tracer on both" traced probe:$WAKE probe:$END -- graph:$WAKE+$END
 check "graph tracer on both, wakewatch, then return probes on both" traced graph:$WAKE+$END -- probe:$WAKE probe:$END
+check "a kprobe that is an int3 is not in an NMI" in_an_int3
 check "nobody's window: alone" stale_window_is_left
 check "nobody's window: return probes" stale_window_is_left probe:$WAKE probe:$END probe:$UNLOCK
 check "nobody's window: graph tracer" stale_window_is_left graph:$WAKE+$END+$UNLOCK
