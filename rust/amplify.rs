@@ -142,12 +142,12 @@ impl FreeWatch {
     ///
     /// Called by the tracepoint only.
     unsafe extern "C" fn page_free(
-        this: *const Self,
+        this: *mut c_void,
         page: *mut bindings::page,
         order: kernel::ffi::c_uint,
     ) {
         // SAFETY: `this` is what was registered, and is alive until no probe runs.
-        let amplify = unsafe { &(*this).0 };
+        let amplify = unsafe { &(*this.cast::<Self>()).0 };
         let held = amplify.held.load(Relaxed);
         if held == 0 || held & FREED != 0 {
             return;

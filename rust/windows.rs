@@ -214,12 +214,12 @@ impl MarkFreed {
     ///
     /// Called by the tracepoint only.
     unsafe extern "C" fn page_free(
-        this: *const Self,
+        this: *mut c_void,
         page: *mut bindings::page,
         _order: kernel::ffi::c_uint,
     ) {
         // SAFETY: `this` is what was registered, and is alive until no probe runs.
-        let windows = unsafe { &*(*this).0 };
+        let windows = unsafe { &*(*this.cast::<Self>()).0 };
         // SAFETY: It comes from the kernel as a page.
         let page = unsafe { Page::from_addr(page as usize) };
         windows.happened(page, Mark::Freed);
@@ -243,7 +243,7 @@ impl MarkAllocated {
     ///
     /// Called by the tracepoint only.
     unsafe extern "C" fn page_alloc(
-        this: *const Self,
+        this: *mut c_void,
         page: *mut bindings::page,
         order: kernel::ffi::c_uint,
         _gfp: bindings::gfp_t,
@@ -253,7 +253,7 @@ impl MarkAllocated {
             return;
         }
         // SAFETY: `this` is what was registered, and is alive until no probe runs.
-        let windows = unsafe { &*(*this).0 };
+        let windows = unsafe { &*(*this.cast::<Self>()).0 };
         // SAFETY: It comes from the kernel as a page.
         let page = unsafe { Page::from_addr(page as usize) };
         if order == 0 {

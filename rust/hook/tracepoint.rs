@@ -12,9 +12,12 @@ use kernel::{error::to_result, prelude::*};
 /// What a probe function of a tracepoint looks like: a pointer to its handler, then the
 /// tracepoint's own arguments.
 ///
+/// The first is a `void *`, and not a pointer to what it is: with a second probe on the tracepoint the call
+/// is an indirect one, and a kernel with `CONFIG_CFI_CLANG` has it checked that the prototypes are the same.
+///
 /// # Safety
 ///
-/// `PROBE` must take a `*const Self` and then exactly the arguments of `TP_PROTO` of the
+/// `PROBE` must take a `*mut c_void` and then exactly the arguments of `TP_PROTO` of the
 /// tracepoint called `NAME`, and use the first as a `&Self` only.
 pub(crate) unsafe trait Handler: Send + Sync + 'static {
     /// The tracepoint's name.
