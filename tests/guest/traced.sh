@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Other people trace, and put their trampolines where wakewatch reads return addresses: return probes and
-# the function graph tracer, on the end of a read and on the wake, before and after insmod, one over
-# another. The read race is lost all the same, and wakewatch has to say so, as often as it does when it is alone.
-# And the other way round: a wake that is nobody's window's stays without one.
+# Other people trace, and put their trampolines where wakewatch reads return addresses: return probes,
+# the function graph tracer and fexit programs, on the end of a read and on the wake, before and after
+# insmod, one over another. The read race is lost all the same, and wakewatch has to say so, as often as
+# it does when it is alone. And the other way round: a wake that is nobody's window's stays without one.
 #
 # kernel: any
 # memory: 1G
@@ -31,11 +31,17 @@ graph_on() {
 	printf '%s\n' "$@" >"$T/set_ftrace_filter" && echo function_graph >"$T/current_tracer"
 }
 
-# tracer WORD: probe:FUNCTION or graph:FUNCTION[+FUNCTION].
+# A trampoline like that of an fexit program, on FUNCTION.
+fexit_on() {
+	insmod "${WW_KO%.ko}_fexit.ko" function="$1"
+}
+
+# tracer WORD: probe:FUNCTION, graph:FUNCTION[+FUNCTION] or fexit:FUNCTION.
 tracer() {
 	local functions
 	case $1 in
 	probe:*) probe_on "${1#*:}" ;;
+	fexit:*) fexit_on "${1#*:}" ;;
 	graph:*)
 		IFS=+ read -r -a functions <<<"${1#*:}"
 		graph_on "${functions[@]}"
@@ -51,6 +57,7 @@ all_off() {
 		[ ! -e "$f" ] || echo 0 >"$f"
 	done
 	echo >"$T/kprobe_events"
+	! grep -q ^wakewatch_fexit /proc/modules || rmmod wakewatch_fexit
 }
 
 # How often the tracer or the probe has been hit, or this is a test of nothing.
@@ -58,6 +65,9 @@ hit() {
 	local n=0
 	if [ "$(cat "$T/current_tracer")" = function_graph ]; then
 		n=$(grep -c '()' "$T/trace")
+	fi
+	if [ -e /sys/module/wakewatch_fexit ]; then
+		n=$((n + $(cat /sys/module/wakewatch_fexit/parameters/hits)))
 	fi
 	n=$((n + $(awk '/ww_/ { n += $2 } END { print n + 0 }' "$T/kprobe_profile")))
 	echo "tracers were hit $n times"
@@ -135,7 +145,7 @@ WAKE=folio_wake_bit
 END=folio_end_read
 UNLOCK=folio_unlock
 
-plan 24
+plan 30
 setup_loop
 mount -t tracefs tracefs "$T" 2>/dev/null
 echo 0 >/proc/sys/kernel/kptr_restrict
@@ -157,10 +167,17 @@ check "return probe on the end of reads, graph tracer on the wake" traced -- pro
 check "graph tracer on both, then return probes on both" traced -- graph:$WAKE+$END probe:$WAKE probe:$END
 check "return probes on both, wakewatch, then the graph tracer on both" traced probe:$WAKE probe:$END -- graph:$WAKE+$END
 check "graph tracer on both, wakewatch, then return probes on both" traced graph:$WAKE+$END -- probe:$WAKE probe:$END
+check "an fexit program on the end of reads, then wakewatch" traced fexit:$END --
+check "wakewatch, then an fexit program on the end of reads" traced -- fexit:$END
+check "wakewatch, then an fexit program on the wake" traced -- fexit:$WAKE
+check "an fexit program on the end of reads, a return probe on the wake" traced -- fexit:$END probe:$WAKE
+check "a return probe and an fexit program on the end of reads, the graph tracer on the wake" \
+	traced -- probe:$END fexit:$END graph:$WAKE
 check "a kprobe that is an int3 is not in an NMI" in_an_int3
 check "nobody's window: alone" stale_window_is_left
 check "nobody's window: return probes" stale_window_is_left probe:$WAKE probe:$END probe:$UNLOCK
 check "nobody's window: graph tracer" stale_window_is_left graph:$WAKE+$END+$UNLOCK
+check "nobody's window: fexit program on the unlock" stale_window_is_left fexit:$UNLOCK
 check "nobody's window: graph tracer below return probes" stale_window_is_left graph:$END+$UNLOCK probe:$WAKE
 check "nobody's window: return probes below the graph tracer" stale_window_is_left probe:$END probe:$UNLOCK graph:$WAKE
 finish
