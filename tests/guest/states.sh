@@ -7,7 +7,7 @@
 #
 # kernel: any
 # memory: 1G
-# timeout: 150
+# timeout: 300
 #
 # WW_STATES: `deficit' or `silent', what is to be found
 
@@ -71,9 +71,12 @@ block_device() {
 
 # Beside a reader. The trace event comes between the judging and the report: with a stack, it takes a while.
 looked_up() {
-	local event=/sys/kernel/tracing/events/wakewatch/end_unreferenced
+	local event=/sys/kernel/tracing/events/wakewatch/end_unreferenced status=0
 	echo stacktrace >"$event/trigger" && echo 1 >"$event/enable" || return 1
-	state read "$WW_MNT" '2: cache 1, mappings 0, private 1' 200
+	state read "$WW_MNT" '2: cache 1, mappings 0, private 1' 200 || status=1
+	# Else the module could not go.
+	echo 0 >"$event/enable" && echo '!stacktrace' >"$event/trigger" || status=1
+	return "$status"
 }
 
 # No report says that nobody holds a page, and then who does. Whoever looks a page up holds it for a moment.
