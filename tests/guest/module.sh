@@ -6,7 +6,7 @@
 #
 # kernel: fixed
 # memory: 1G
-# timeout: 240
+# timeout: 300
 
 # Functions are run by check().
 # shellcheck disable=SC2317

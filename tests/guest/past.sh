@@ -16,10 +16,16 @@
 
 SAYS="some wakes don't come by folio_wake_bit()"
 
-# Reads that somebody waits for.
+# Reads, until somebody has had to wait for one.
 read_and_wait() {
-	echo 1 >/proc/sys/vm/drop_caches
-	cat "$WW_MNT"/file.* >/dev/null
+	for _ in {1..50}; do
+		echo 1 >/proc/sys/vm/drop_caches
+		cat "$WW_MNT"/file.* >/dev/null &
+		cat "$WW_MNT"/file.* >/dev/null
+		wait $!
+		! grep -q ^site=end_read "$WW_DEBUGFS/windows" || return 0
+	done
+	echo "nobody had to wait"
 }
 
 # said N: the line is in the log that often.
