@@ -30,7 +30,7 @@ read_and_wait() {
 
 # said N: the line is in the log that often.
 said() {
-	sleep 0.5
+	[ "$1" -eq 0 ] || wait_for in_log "$SAYS" || return 1
 	[ "$(dmesg | grep -c "$SAYS")" -eq "$1" ] || { dmesg | grep "$SAYS"; return 1; }
 }
 
@@ -68,7 +68,7 @@ all_are_judged() {
 	shown
 	grep -E '^(frozen_wake|zero_ref|reused):' "$WW_DEBUGFS/stats" | paste -sd ' '
 	[ "$(ww_stat wake)" -eq "$(ww_stat wakes_past)" ] && [ "$(ww_stat frozen_wake)" -eq 3 ] &&
-		[ "$(ww_stat zero_ref)" -eq 3 ] && [ "$(ww_stat reused)" -eq 1 ]
+		[ "$(ww_found zero_ref)" -eq 3 ] && [ "$(ww_found reused)" -eq 1 ]
 }
 
 no_delay_before() {

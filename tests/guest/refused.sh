@@ -17,7 +17,7 @@
 
 counts() {
 	grep -E '^(zero_ref|reused|frozen_wake|marks_freed):' "$WW_DEBUGFS/stats"
-	[ "$(ww_stat zero_ref)" -eq 1 ] && [ "$(ww_stat reused)" -eq 0 ] && [ "$(ww_stat frozen_wake)" -eq 0 ]
+	[ "$(ww_found zero_ref)" -eq 1 ] && [ "$(ww_found reused)" -eq 0 ] && [ "$(ww_stat frozen_wake)" -eq 0 ]
 }
 
 story() {

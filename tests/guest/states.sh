@@ -29,11 +29,10 @@ sums() {
 # state NAME DIRECTORY SUM [ENOUGH]: as ww-repro has it; SUM is a pattern for the line with the references.
 state() {
 	local name=$1 ended found
-	# Reports of the state before are printed, and don't stand in the way.
-	sleep 0.2
+	# Reports of the state before don't stand in the way.
+	reports_are_printed
 	echo 1 >"$WW_DEBUGFS/reset"
 	"$WW_REPRO" states "$2" "$name" || return 1
-	sleep 0.2
 	ended=$(ww_stat end_writeback)
 	found=$(ww_stat unreferenced)
 	echo "$name: $found of $ended without a reference to spare"
@@ -54,8 +53,7 @@ block_device() {
 	truncate -s 32M "$run/device"
 	device=$(losetup -f --show "$run/device") || return 1
 	echo 1 >"$WW_DEBUGFS/reset"
-	dd if=/dev/urandom of="$device" bs=1M count=16 status=none && sleep 0.2 && sync "$device"
-	sleep 0.2
+	dd if=/dev/urandom of="$device" bs=1M count=16 status=none && sync "$device"
 	ended=$(ww_stat end_writeback)
 	found=$(ww_stat unreferenced)
 	echo "block device: $found of $ended"
@@ -82,6 +80,7 @@ looked_up() {
 # No report says that nobody holds a page, and then who does. Whoever looks a page up holds it for a moment.
 sums_are_what_was_judged() {
 	local told
+	reports_are_printed
 	told=$(dmesg | sed -n '/BUG: wakewatch: unreferenced/,/======/{/\] references /p}' | sed 's/^.*\] //' | sort | uniq -c)
 	echo "$told"
 	dmesg | grep -c 'a moment later references'
