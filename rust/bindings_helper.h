@@ -49,7 +49,7 @@ void ww_schedule_delayed_work(struct delayed_work *work, unsigned int ms);
 void ww_taint(void);
 struct folio *ww_waiter_folio(struct wait_queue_entry *wait, int *bit_nr);
 struct folio *ww_key_folio(const void *wait_page_key, int *bit_nr);
-void *ww_place_for_a_kprobe(void);
+void ww_nobody_calls(void);
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance);
 void ww_tracepoint_synchronize_unregister(void);
 

@@ -118,16 +118,9 @@ struct folio *ww_key_folio(const void *wait_page_key, int *bit_nr)
 	return key->folio;
 }
 
-extern char ww_nobody_probes_this[];
-
-/*
- * A place of one's own for a kprobe. Not at a function's entry: the last kprobe
- * that goes from ftrace has to wait for all tasks.
- */
-noinline void *ww_place_for_a_kprobe(void)
+/* A place of one's own for a kprobe. */
+noinline void ww_nobody_calls(void)
 {
-	asm volatile(".globl ww_nobody_probes_this\nww_nobody_probes_this: nop\n" ::: "memory");
-	return ww_nobody_probes_this;
 }
 
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance)

@@ -112,8 +112,7 @@ impl<T: Handler> Registration<T> {
 /// `EAGAIN`, explained in the kernel log, if all are switched off by `/sys/kernel/debug/kprobes/enabled`.
 pub(crate) fn are_on() -> Result {
     let mut probe = bindings::kprobe {
-        // SAFETY: Says an address. Any context.
-        addr: unsafe { bindings::ww_place_for_a_kprobe() }.cast(),
+        addr: bindings::ww_nobody_calls as *mut u8,
         flags: bindings::KPROBE_FLAG_DISABLED,
         // SAFETY: All-zero is what a C initialiser leaves in the other fields.
         ..unsafe { core::mem::zeroed() }
