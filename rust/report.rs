@@ -370,8 +370,11 @@ impl Reporter {
         }
         let mut any = false;
         self.ring.print(|number, record| {
-            record.show(number, &mut Console);
             any = true;
+            // Refused in a panic: then it is the panic notifier's to print.
+            let mut console = Console::default();
+            record.show(number, &mut console);
+            console.took_all()
         });
         if !any {
             return;
@@ -418,7 +421,7 @@ impl Reporter {
         // SAFETY: `Running` lives until the notifier is unregistered.
         unsafe { &*kernel::container_of!(block, Self, on_panic) }
             .ring
-            .print_last(|number, record| record.show(number, &mut Console));
+            .print_last(|number, record| record.show(number, &mut Console::default()));
         0 // NOTIFY_DONE
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //!   Empty --push--> Busy --> Ready --print--> Showing --> Kept --push--> Busy ...
+//!                                              Showing --> Ready, if the log has not taken it
 //!                            Ready --read---> Showing --> Ready
 //!                            Kept  --read---> Busy    --> Kept
 //!                            Ready, Kept --amend--> Busy --> Ready, Kept
@@ -138,14 +139,19 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     }
 
     /// Shows the entries that nobody has seen, oldest first, and keeps them. Any context; two at
-    /// the same time share the work.
-    pub(crate) fn print(&self, mut show: impl FnMut(u64, &T)) {
+    /// the same time share the work. `show` says whether all of it was seen: if not, that is the end of
+    /// it, and the entry is one that nobody has seen.
+    pub(crate) fn print(&self, mut show: impl FnMut(u64, &T) -> bool) {
         while let Some(slot) = self.oldest(&[READY], 0) {
             if slot.lock(READY, SHOWING) {
                 // SAFETY: The slot is `SHOWING`, by this thread.
-                slot.value
+                let seen = slot
+                    .value
                     .with(|value| show(slot.number.load(Relaxed), unsafe { &*value }));
-                slot.shown(KEPT);
+                slot.shown(if seen { KEPT } else { READY });
+                if !seen {
+                    return;
+                }
             }
         }
     }

@@ -108,11 +108,24 @@ impl fmt::Display for Line {
 }
 
 /// The kernel log, without a prefix, at the level of an error.
-pub(crate) struct Console;
+#[derive(Default)]
+pub(crate) struct Console {
+    refused: bool,
+}
+
+impl Console {
+    /// Did the log take all lines? In a panic it takes none of the other CPUs, and says so by printing
+    /// nothing (`vprintk_emit()`, kernel/printk/printk.c, 6.12).
+    pub(crate) fn took_all(&self) -> bool {
+        !self.refused
+    }
+}
 
 impl Sink for Console {
     fn line(&mut self, line: &Line) {
+        let format = kernel::c_str!("\x013%s\n").as_char_ptr();
         // SAFETY: The format takes one C string, which is one.
-        unsafe { bindings::_printk(kernel::c_str!("\x013%s\n").as_char_ptr(), line.as_c()) };
+        let printed = unsafe { bindings::_printk(format, line.as_c()) };
+        self.refused |= printed == 0 && !line.as_bytes().is_empty();
     }
 }

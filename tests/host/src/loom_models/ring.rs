@@ -34,7 +34,10 @@ fn shown() -> Shown {
 }
 
 fn print(ring: &Reports, to: &Mutex<Vec<(u64, Entry)>>) {
-    ring.print(|number, &entry| to.lock().unwrap().push((number, entry)));
+    ring.print(|number, &entry| {
+        to.lock().unwrap().push((number, entry));
+        true
+    });
 }
 
 fn read(ring: &Reports) -> Vec<(u64, Entry)> {
@@ -213,6 +216,7 @@ fn the_last_print_has_what_nobody_has_seen() {
                 before = pushed.is_up();
                 ring.print_last(|number, &entry| last.push((number, entry)));
             }
+            true
         });
         let second = writer.join().unwrap();
         assert!(last.len() == 1 || last.len() == 2);
