@@ -15,7 +15,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/load.sh"
 
-load_cycles=${WW_LOAD_CYCLES:-40}
+load_cycles=${WW_LOAD_CYCLES:-20}
 
 # refused PARAMETER=VALUE TEXT: insmod fails, says TEXT in one line, and leaves nothing.
 refused() {
