@@ -10,6 +10,8 @@
 # memory: 1G
 # timeout: 420
 # provokes: the live read race
+#
+# WW_ALL=1: every combination
 
 # Functions are run by check().
 # shellcheck disable=SC2317
@@ -142,43 +144,51 @@ in_an_int3() {
 	dmesg | grep 'contexts in an int3' | tee /dev/stderr | grep -q ': 0, 2 in an NMI'
 }
 
+all=0
+
+# also ARGUMENT...: check, where every combination is asked for; in `make test` it is a dozen.
+also() {
+	[ "$all" -eq 0 ] || check "$@"
+}
+
 WAKE=folio_wake_bit
 END=folio_end_read
 UNLOCK=folio_unlock
 
-plan 30
+[ -z "${WW_ALL:-}" ] || all=18
+plan $((12 + all))
 setup_loop
 mount -t tracefs tracefs "$T" 2>/dev/null
 echo 0 >/proc/sys/kernel/kptr_restrict
 check "alone" traced --
-check "a return probe on the wake, then wakewatch" traced probe:$WAKE --
-check "wakewatch, then a return probe on the wake" traced -- probe:$WAKE
-check "a return probe on the end of reads, then wakewatch" traced probe:$END --
-check "wakewatch, then a return probe on the end of reads" traced -- probe:$END
+also "a return probe on the wake, then wakewatch" traced probe:$WAKE --
+also "wakewatch, then a return probe on the wake" traced -- probe:$WAKE
+also "a return probe on the end of reads, then wakewatch" traced probe:$END --
+also "wakewatch, then a return probe on the end of reads" traced -- probe:$END
 check "return probes on both, then wakewatch" traced probe:$WAKE probe:$END --
 check "wakewatch, then return probes on both" traced -- probe:$WAKE probe:$END
-check "graph tracer on the wake, then wakewatch" traced graph:$WAKE --
-check "wakewatch, then the graph tracer on the wake" traced -- graph:$WAKE
-check "graph tracer on the end of reads, then wakewatch" traced graph:$END --
-check "wakewatch, then the graph tracer on the end of reads" traced -- graph:$END
-check "graph tracer on both, then wakewatch" traced graph:$WAKE+$END --
+also "graph tracer on the wake, then wakewatch" traced graph:$WAKE --
+also "wakewatch, then the graph tracer on the wake" traced -- graph:$WAKE
+also "graph tracer on the end of reads, then wakewatch" traced graph:$END --
+also "wakewatch, then the graph tracer on the end of reads" traced -- graph:$END
+also "graph tracer on both, then wakewatch" traced graph:$WAKE+$END --
 check "wakewatch, then the graph tracer on both" traced -- graph:$WAKE+$END
-check "graph tracer on the end of reads, return probe on the wake" traced -- graph:$END probe:$WAKE
+also "graph tracer on the end of reads, return probe on the wake" traced -- graph:$END probe:$WAKE
 check "return probe on the end of reads, graph tracer on the wake" traced -- probe:$END graph:$WAKE
-check "graph tracer on both, then return probes on both" traced -- graph:$WAKE+$END probe:$WAKE probe:$END
+also "graph tracer on both, then return probes on both" traced -- graph:$WAKE+$END probe:$WAKE probe:$END
 check "return probes on both, wakewatch, then the graph tracer on both" traced probe:$WAKE probe:$END -- graph:$WAKE+$END
-check "graph tracer on both, wakewatch, then return probes on both" traced graph:$WAKE+$END -- probe:$WAKE probe:$END
-check "an fexit program on the end of reads, then wakewatch" traced fexit:$END --
+also "graph tracer on both, wakewatch, then return probes on both" traced graph:$WAKE+$END -- probe:$WAKE probe:$END
+also "an fexit program on the end of reads, then wakewatch" traced fexit:$END --
 check "wakewatch, then an fexit program on the end of reads" traced -- fexit:$END
-check "wakewatch, then an fexit program on the wake" traced -- fexit:$WAKE
-check "an fexit program on the end of reads, a return probe on the wake" traced -- fexit:$END probe:$WAKE
+also "wakewatch, then an fexit program on the wake" traced -- fexit:$WAKE
+also "an fexit program on the end of reads, a return probe on the wake" traced -- fexit:$END probe:$WAKE
 check "a return probe and an fexit program on the end of reads, the graph tracer on the wake" \
 	traced -- probe:$END fexit:$END graph:$WAKE
 check "a kprobe that is an int3 is not in an NMI" in_an_int3
 check "nobody's window: alone" stale_window_is_left
 check "nobody's window: return probes" stale_window_is_left probe:$WAKE probe:$END probe:$UNLOCK
-check "nobody's window: graph tracer" stale_window_is_left graph:$WAKE+$END+$UNLOCK
-check "nobody's window: fexit program on the unlock" stale_window_is_left fexit:$UNLOCK
+also "nobody's window: graph tracer" stale_window_is_left graph:$WAKE+$END+$UNLOCK
+also "nobody's window: fexit program on the unlock" stale_window_is_left fexit:$UNLOCK
 check "nobody's window: graph tracer below return probes" stale_window_is_left graph:$END+$UNLOCK probe:$WAKE
-check "nobody's window: return probes below the graph tracer" stale_window_is_left probe:$END probe:$UNLOCK graph:$WAKE
+also "nobody's window: return probes below the graph tracer" stale_window_is_left probe:$END probe:$UNLOCK graph:$WAKE
 finish
