@@ -140,11 +140,6 @@ ended() {
 	fi
 }
 
-# What has been found so far, in $run/dmesg: lines of `ww-repro findings` that match.
-count_findings() { # PATTERN
-	"$WW_REPRO" findings <"$run/dmesg" | grep -cE "$1"
-}
-
 # What the kernel has found, in $run/dmesg, as one result.
 no_findings() {
 	local findings races ours
