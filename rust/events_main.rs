@@ -12,9 +12,11 @@
 //! shows that one.)
 
 mod bindings;
+mod test_page;
 
-use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
-use kernel::{c_str, error::to_result, page::Page, prelude::*};
+use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use kernel::{c_str, page::Page, prelude::*};
+use test_page::{EndWriteback, StartWriteback, WakeBit, PRIVATE, UPTODATE, WAITERS, WRITEBACK};
 
 module! {
     type: Events,
@@ -32,34 +34,18 @@ const BITS: [u32; 3] = [
     bindings::pageflags_PG_writeback,
     bindings::pageflags_PG_private_2,
 ];
-const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
-const WAITERS: usize = 1 << bindings::pageflags_PG_waiters;
-const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
-
-type WakeBit = unsafe extern "C" fn(*mut bindings::page, kernel::ffi::c_int);
-type EndWriteback = unsafe extern "C" fn(*mut bindings::page);
-type EndRead = unsafe extern "C" fn(*mut bindings::page, bool);
-type StartWriteback = unsafe extern "C" fn(*mut bindings::page, bool);
-
-/// How many pages are allocated to get one again that was just freed: it is the first of this
-/// CPU's free list, unless the task is moved to another CPU just then.
-const TRIES: usize = 16;
 
 impl kernel::Module for Events {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let wake = address(c_str!("folio_wake_bit"))?;
-        let end = address(c_str!("__folio_end_writeback"))?;
-        let start = address(c_str!("__folio_start_writeback"))?;
-        let read = address(c_str!("folio_end_read"))?;
-        // SAFETY: These are the addresses of functions of these types (6.12). A folio of one page
-        // is that page. That the second one may return a `bool` does not matter to a caller on
-        // x86-64 that ignores it.
-        let (wake, end, start, read) = unsafe {
+        let wake = test_page::address(c_str!("folio_wake_bit"))?;
+        let end = test_page::address(c_str!("__folio_end_writeback"))?;
+        let start = test_page::address(c_str!("__folio_start_writeback"))?;
+        // SAFETY: These are the addresses of functions of these types.
+        let (wake, end, start) = unsafe {
             (
                 core::mem::transmute::<*const (), WakeBit>(wake),
                 core::mem::transmute::<*const (), EndWriteback>(end),
                 core::mem::transmute::<*const (), StartWriteback>(start),
-                core::mem::transmute::<*const (), EndRead>(read),
             )
         };
 
@@ -68,7 +54,7 @@ impl kernel::Module for Events {
         // SAFETY: The page is this module's, and atomics have the layout of what they stand for.
         let (flags, refcount) = unsafe {
             (
-                AtomicUsize::from_ptr(core::ptr::addr_of_mut!((*raw).flags).cast()),
+                test_page::flags(raw),
                 AtomicI32::from_ptr(core::ptr::addr_of_mut!((*raw)._refcount.counter)),
             )
         };
@@ -89,10 +75,7 @@ impl kernel::Module for Events {
         unsafe { end(raw) };
 
         // Private data is a holder; with nothing else there, the one reference is its.
-        flags.store(
-            own_flags | WRITEBACK | (1 << bindings::pageflags_PG_private),
-            Relaxed,
-        );
+        flags.store(own_flags | WRITEBACK | PRIVATE, Relaxed);
         // SAFETY: As above.
         unsafe { end(raw) };
 
@@ -106,7 +89,8 @@ impl kernel::Module for Events {
 
         for path in 0..STACKS {
             let page = Page::alloc_page(GFP_KERNEL)?;
-            end_read(page.as_ptr(), read);
+            // SAFETY: The page is this module's, and in no mapping. A window opens, and nobody wakes.
+            unsafe { test_page::end_read(page.as_ptr()) };
             left(page, path, DEPTH);
         }
         let reused = reuse(start, end, wake)?;
@@ -121,16 +105,6 @@ impl kernel::Module for Events {
 /// Pages that are freed with stacks that differ: more than the kernel's stack depot takes at once.
 const STACKS: u32 = 1 << DEPTH;
 const DEPTH: u32 = 8;
-
-/// Opens a window on the page, and wakes nobody.
-fn end_read(page: *mut bindings::page, end: EndRead) {
-    // SAFETY: The page is this module's, and in no mapping: the function clears the bit that is set here.
-    unsafe {
-        let flags = AtomicUsize::from_ptr(core::ptr::addr_of_mut!((*page).flags).cast());
-        flags.fetch_or(1 << bindings::pageflags_PG_locked, Relaxed);
-        end(page, false);
-    }
-}
 
 /// Frees the page `depth` calls below, each of them made by this function or by [`right`], as the bits of
 /// `path` say.
@@ -167,31 +141,8 @@ fn reuse(start: StartWriteback, end: EndWriteback, wake: WakeBit) -> Result<bool
         end(raw);
     }
     drop(page);
-    let mut pages = KVec::with_capacity(TRIES, GFP_KERNEL)?;
-    for _ in 0..TRIES {
-        let page = Page::alloc_page(GFP_KERNEL)?;
-        let again = page.as_ptr() == raw;
-        pages.push(page, GFP_KERNEL)?;
-        if again {
-            // SAFETY: Nobody waits for this page.
-            unsafe { wake(raw, bindings::pageflags_PG_writeback as _) };
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Where a function is: kprobes can look up what is not exported.
-fn address(symbol: &'static CStr) -> Result<*const ()> {
-    let mut probe = bindings::kprobe {
-        symbol_name: symbol.as_char_ptr(),
-        // SAFETY: All-zero is what a C initialiser leaves in the other fields.
-        ..unsafe { core::mem::zeroed() }
-    };
-    // SAFETY: `probe` stays where it is until it is unregistered, two lines below.
-    to_result(unsafe { bindings::register_kprobe(&mut probe) })?;
-    let address = probe.addr;
-    // SAFETY: Just registered.
-    unsafe { bindings::unregister_kprobe(&mut probe) };
-    Ok(address.cast_const().cast())
+    test_page::again(raw, || {
+        // SAFETY: Nobody waits for this page, which is this module's again.
+        unsafe { wake(raw, bindings::pageflags_PG_writeback as _) };
+    })
 }

@@ -8,9 +8,11 @@
 //! and takes it out of use, flags and all. Then comes the wake.
 
 mod bindings;
+mod test_page;
 
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use kernel::{c_str, error::to_result, page::Page, prelude::*};
+use core::sync::atomic::Ordering::Relaxed;
+use kernel::{c_str, page::Page, prelude::*};
+use test_page::{EndWriteback, WakeBit, ACTIVE, WRITEBACK};
 
 module! {
     type: Refused,
@@ -22,29 +24,21 @@ module! {
 
 struct Refused;
 
-const ACTIVE: usize = 1 << bindings::pageflags_PG_active;
-const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
-
-type EndWriteback = unsafe extern "C" fn(*mut bindings::page);
-type WakeBit = unsafe extern "C" fn(*mut bindings::page, kernel::ffi::c_int);
-
 impl kernel::Module for Refused {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: These are the addresses of functions of these types (6.12). A folio of one page
-        // is that page. That the first one may return a `bool` does not matter to a caller on
-        // x86-64 that ignores it.
+        let end = test_page::address(c_str!("__folio_end_writeback"))?;
+        let wake = test_page::address(c_str!("folio_wake_bit"))?;
+        // SAFETY: These are the addresses of functions of these types.
         let (end, wake) = unsafe {
             (
-                core::mem::transmute::<*const (), EndWriteback>(address(c_str!(
-                    "__folio_end_writeback"
-                ))?),
-                core::mem::transmute::<*const (), WakeBit>(address(c_str!("folio_wake_bit"))?),
+                core::mem::transmute::<*const (), EndWriteback>(end),
+                core::mem::transmute::<*const (), WakeBit>(wake),
             )
         };
         let page = Page::alloc_page(GFP_KERNEL)?;
         let raw: *mut bindings::page = page.as_ptr();
-        // SAFETY: The page is this module's, and atomics have the layout of what they stand for.
-        let flags = unsafe { AtomicUsize::from_ptr(core::ptr::addr_of_mut!((*raw).flags).cast()) };
+        // SAFETY: The page is this module's, and nobody gets it after that.
+        let flags = unsafe { test_page::flags(raw) };
         flags.fetch_or(WRITEBACK, Relaxed);
         // SAFETY: The page is in no mapping: the call toggles PG_writeback and counts the page in
         // the statistics of writeback, which are one off afterwards.
@@ -56,19 +50,4 @@ impl kernel::Module for Refused {
         unsafe { wake(raw, bindings::pageflags_PG_writeback as _) };
         Ok(Self)
     }
-}
-
-/// Where a function is: kprobes can look up what is not exported.
-fn address(symbol: &'static CStr) -> Result<*const ()> {
-    let mut probe = bindings::kprobe {
-        symbol_name: symbol.as_char_ptr(),
-        // SAFETY: All-zero is what a C initialiser leaves in the other fields.
-        ..unsafe { core::mem::zeroed() }
-    };
-    // SAFETY: `probe` stays where it is until it is unregistered, two lines below.
-    to_result(unsafe { bindings::register_kprobe(&mut probe) })?;
-    let address = probe.addr;
-    // SAFETY: Just registered.
-    unsafe { bindings::unregister_kprobe(&mut probe) };
-    Ok(address.cast_const().cast())
 }

@@ -8,9 +8,11 @@
 //! and context as the window, and not its own.
 
 mod bindings;
+mod test_page;
 
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use kernel::{page::Page, prelude::*};
+use test_page::{LOCKED, WAITERS};
 
 module! {
     type: Stale,
@@ -22,43 +24,23 @@ module! {
 
 struct Stale;
 
-const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
-const WAITERS: usize = 1 << bindings::pageflags_PG_waiters;
-
-/// How many pages are allocated to get one again that was just freed: it is the first of this
-/// CPU's free list, unless the task is moved to another CPU just then.
-const TRIES: usize = 16;
 /// How often all of it is done.
 const ROUNDS: usize = 20;
-
-/// Sets flags of a page of one's own.
-fn set(page: *mut bindings::page, flags: usize) {
-    // SAFETY: The page is this module's, and atomics have the layout of what they stand for.
-    unsafe { AtomicUsize::from_ptr(core::ptr::addr_of_mut!((*page).flags).cast()) }
-        .fetch_or(flags, Relaxed);
-}
 
 /// `false` if the page did not come back.
 fn round() -> Result<bool> {
     let page = Page::alloc_page(GFP_KERNEL)?;
     let raw: *mut bindings::page = page.as_ptr();
-    set(raw, LOCKED);
-    // SAFETY: The page is this module's, in no mapping and locked; it is a folio of one page.
-    unsafe { bindings::folio_end_read(raw.cast(), true) };
+    // SAFETY: The page is this module's, and in no mapping.
+    unsafe { test_page::end_read(raw) };
     drop(page);
-    let mut pages = KVec::with_capacity(TRIES, GFP_KERNEL)?;
-    for _ in 0..TRIES {
-        let page = Page::alloc_page(GFP_KERNEL)?;
-        let again = page.as_ptr() == raw;
-        pages.push(page, GFP_KERNEL)?;
-        if again {
-            set(raw, LOCKED | WAITERS);
-            // SAFETY: As above. Nobody waits.
-            unsafe { bindings::folio_unlock(raw.cast()) };
-            return Ok(true);
+    test_page::again(raw, || {
+        // SAFETY: It is this module's again. Nobody waits.
+        unsafe {
+            test_page::flags(raw).fetch_or(LOCKED | WAITERS, Relaxed);
+            bindings::folio_unlock(raw.cast());
         }
-    }
-    Ok(false)
+    })
 }
 
 impl kernel::Module for Stale {

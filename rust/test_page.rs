@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the test modules do to pages of their own: `events_main.rs`, `stale_main.rs`, `refused_main.rs`.
+
+// None of them needs all of it.
+#![allow(dead_code)]
+
+use crate::bindings;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use kernel::{error::to_result, page::Page, prelude::*};
+
+pub(crate) const ACTIVE: usize = 1 << bindings::pageflags_PG_active;
+pub(crate) const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
+pub(crate) const PRIVATE: usize = 1 << bindings::pageflags_PG_private;
+pub(crate) const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
+pub(crate) const WAITERS: usize = 1 << bindings::pageflags_PG_waiters;
+pub(crate) const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
+
+/// `folio_wake_bit()`, in the types of 6.12. A folio of one page is that page.
+pub(crate) type WakeBit = unsafe extern "C" fn(*mut bindings::page, kernel::ffi::c_int);
+/// `__folio_end_writeback()`. It may return a `bool`, which does not matter to a caller on x86-64 that
+/// ignores it.
+pub(crate) type EndWriteback = unsafe extern "C" fn(*mut bindings::page);
+/// `__folio_start_writeback()`.
+pub(crate) type StartWriteback = unsafe extern "C" fn(*mut bindings::page, bool);
+
+/// How many pages are allocated to get one again that was just freed: it is the first of this
+/// CPU's free list, unless the task is moved to another CPU just then.
+const TRIES: usize = 16;
+
+/// The flags of a page.
+///
+/// # Safety
+///
+/// `page` must be a page of the caller's own, and stay one as long as the flags are used.
+pub(crate) unsafe fn flags<'a>(page: *mut bindings::page) -> &'a AtomicUsize {
+    // SAFETY: By the safety requirements; atomics have the layout of what they stand for.
+    unsafe { AtomicUsize::from_ptr(core::ptr::addr_of_mut!((*page).flags).cast()) }
+}
+
+/// Ends the read of a page, for which it is locked. Nobody waits.
+///
+/// # Safety
+///
+/// As for [`flags`]; the page is in no mapping.
+pub(crate) unsafe fn end_read(page: *mut bindings::page) {
+    // SAFETY: By the safety requirements; it is a folio of one page. The function clears the bit that is set here.
+    unsafe {
+        flags(page).fetch_or(LOCKED, Relaxed);
+        bindings::folio_end_read(page.cast(), true);
+    }
+}
+
+/// Allocates `page` again, which was just freed, and does something to it. `false` if it did not come back.
+pub(crate) fn again(page: *mut bindings::page, then: impl FnOnce()) -> Result<bool> {
+    let mut pages = KVec::with_capacity(TRIES, GFP_KERNEL)?;
+    for _ in 0..TRIES {
+        let one = Page::alloc_page(GFP_KERNEL)?;
+        let came_back = one.as_ptr() == page;
+        pages.push(one, GFP_KERNEL)?;
+        if came_back {
+            then();
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Where a function is: kprobes can look up what is not exported.
+pub(crate) fn address(symbol: &'static CStr) -> Result<*const ()> {
+    let mut probe = bindings::kprobe {
+        symbol_name: symbol.as_char_ptr(),
+        // SAFETY: All-zero is what a C initialiser leaves in the other fields.
+        ..unsafe { core::mem::zeroed() }
+    };
+    // SAFETY: `probe` stays where it is until it is unregistered, two lines below.
+    to_result(unsafe { bindings::register_kprobe(&mut probe) })?;
+    let address = probe.addr;
+    // SAFETY: Just registered.
+    unsafe { bindings::unregister_kprobe(&mut probe) };
+    Ok(address.cast_const().cast())
+}
