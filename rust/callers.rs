@@ -179,12 +179,13 @@ impl Callers {
                 return;
             }
             let mut line = Line::of(format_args!(
-                "site={} calls={} none={} spare_min={} spare_max={} caller=",
+                "site={} calls={} none={} spare_min={} spare_max={} verdict={} caller=",
                 function.name(),
                 sum.calls,
                 sum.none,
                 sum.least,
-                sum.most
+                sum.most,
+                sum.verdict()
             ));
             // SAFETY: Printed as a symbol.
             unsafe { line.put_pointer(c_str!("%pS"), caller as *const c_void) };

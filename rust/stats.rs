@@ -43,6 +43,8 @@ counters! {
     Unbalanced = "unbalanced",
     /// See above.
     UnlockedStart = "unlocked_start",
+    /// Ends of reads that nobody's reference keeps the folio across: not a finding.
+    UnreferencedReads = "unreferenced_reads",
     /// Wakes that came when the page, never freed, had ended another writeback already.
     SecondWriteback = "second_writeback",
     /// Windows opened.

@@ -397,11 +397,13 @@ class Files:
         for function, caller, rows in self._call_sites():
             used = [row for row in rows if num(row.calls)]
             if used:
+                none = sum(num(row.none) for row in rows)
                 yield (
                     f"site={function} calls={sum(num(row.calls) for row in rows)}"
-                    f" none={sum(num(row.none) for row in rows)}"
+                    f" none={none}"
                     f" spare_min={min(num(row.least) for row in used)}"
                     f" spare_max={max(num(row.most) for row in used)}"
+                    f" verdict={'unreferenced' if none else 'held'}"
                     f" caller={self.symbols.name(caller, True)}"
                 )
 

@@ -5,6 +5,7 @@
 //! Which row a call site has is found in [`Sites`], one for all CPUs; what is counted is in
 //! [`Rows`], one for each CPU, which only that CPU writes.
 
+use super::verdict::Verdict;
 use core::sync::atomic::{
     AtomicI32, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -222,6 +223,14 @@ impl Sum {
             }
         }
         sum
+    }
+
+    /// Is the race open here? No race is needed to tell, and none need have been lost.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.none {
+            0 => "held",
+            _ => Verdict::Unreferenced.name(),
+        }
     }
 
     /// Windows that ended in a wake.

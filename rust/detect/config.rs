@@ -32,8 +32,8 @@ macro_rules! knobs {
             victims: switch = true, "look who is woken by a leaked wake";
             /// Wakes that come past `folio_wake_bit()` are looked at.
             past: switch = true, "look at wakes that come past folio_wake_bit()";
-            /// Spare references are counted at `folio_end_read()` too.
-            audit_read: switch = false, "count spare references at folio_end_read() too";
+            /// Spare references are counted at `folio_end_read()` too, where `end_read` is on.
+            audit_read: switch = true, "count spare references at folio_end_read() too, where end_read is 1";
             /// Every how many pages one is looked at.
             sample: number(MAX_SAMPLE) = 1, "look at every n-th page, 1..1000000";
             /// Reports per second and verdict.

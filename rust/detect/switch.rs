@@ -46,7 +46,7 @@ impl From<&Wanted> for On {
             end: *detect,
             wake: *detect || place == Some(Place::BeforeWake),
             start: *detect && config.start,
-            end_read: *detect && (config.end_read || config.audit_read),
+            end_read: *detect && config.end_read,
             private_2: *detect && config.private_2,
             unlock: *detect && config.unlock,
             victim: *detect && config.victims,

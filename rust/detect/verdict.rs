@@ -138,7 +138,7 @@ pub(crate) fn end_of_writeback(writeback: bool, mut holders: impl FnMut() -> Hol
 
 /// Asks for the holders again while no reference is spare; see [`end_of_writeback`].
 #[inline(always)]
-pub(crate) fn settled(mut holders: impl FnMut() -> Holders) -> Holders {
+fn settled(mut holders: impl FnMut() -> Holders) -> Holders {
     let mut last = holders();
     for _ in 1..AUDIT_READS {
         if last.spare() > 0 {

@@ -26,7 +26,7 @@ write_and_wait() {
 callers_are_told() {
 	write_and_wait || return 1
 	cat "$WW_DEBUGFS/callers"
-	grep -qE '^site=end_writeback calls=[1-9][0-9]* none=0 spare_min=1 spare_max=[0-9]+ caller=ext4_finish_bio\+0x[0-9a-f]+/0x[0-9a-f]+$' "$WW_DEBUGFS/callers"
+	grep -qE '^site=end_writeback calls=[1-9][0-9]* none=0 spare_min=1 spare_max=[0-9]+ verdict=held caller=ext4_finish_bio\+0x[0-9a-f]+/0x[0-9a-f]+$' "$WW_DEBUGFS/callers"
 }
 
 # A line of `callers` counts each call: together they are all that was looked at.
@@ -59,12 +59,31 @@ quiet() {
 	echo 0 >"$WW_DEBUGFS/enable"
 }
 
-reading_is_audited() {
-	echo audit_read=1 >"$WW_DEBUGFS/config"
+# Readahead gives its reference away before the read has ended: nobody's keeps the page until its wake. That
+# is so on any kernel, and said without a report.
+open_reads_are_told() {
+	local file open
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	for file in "$WW_MNT"/file.*; do cat "$file" >/dev/null; done
+	cat "$WW_DEBUGFS/callers"
+	open=$(ww_stat unreferenced_reads)
+	echo "$open ends of reads without a reference, unreferenced: $(ww_stat unreferenced)"
+	grep -qE '^site=end_read calls=[1-9][0-9]* none=[1-9][0-9]* spare_min=0 spare_max=[0-9]+ verdict=unreferenced caller=__read_end_io\+' "$WW_DEBUGFS/callers" || return 1
+	[ "$open" -gt 0 ] && [ "$(ww_stat unreferenced)" -eq 0 ]
+}
+
+# What is not asked for costs nothing.
+reading_is_not_audited() {
+	echo audit_read=0 >"$WW_DEBUGFS/config"
+	echo 1 >"$WW_DEBUGFS/reset"
 	echo 3 >/proc/sys/vm/drop_caches
 	cat "$WW_MNT"/file.* >/dev/null
 	cat "$WW_DEBUGFS/callers"
-	grep -qE '^site=end_read calls=[1-9][0-9]* none=[0-9]+ spare_min=-?[0-9]+ spare_max=-?[0-9]+ caller=' "$WW_DEBUGFS/callers"
+	! grep -q '^site=end_read' "$WW_DEBUGFS/callers" && [ "$(ww_stat unreferenced_reads)" -eq 0 ]
+	local status=$?
+	echo audit_read=1 >"$WW_DEBUGFS/config"
+	return "$status"
 }
 
 # One page in four. Two events a page are counted where it isn't looked at, the start and the end of
@@ -164,7 +183,7 @@ with() {
 	fi
 }
 
-plan 11
+plan 12
 setup_loop
 load_wakewatch
 check "call sites are told, with the references they had" callers_are_told
@@ -172,7 +191,8 @@ quiet
 check "and are all there are" callers_add_up
 check "lengths of windows are told by call site" lengths_add_up
 echo 1 >"$WW_DEBUGFS/enable"
-check "ends of reads are audited when asked for" reading_is_audited
+check "ends of reads that nobody's reference keeps are told by call site" open_reads_are_told
+check "and not where that is not asked for" reading_is_not_audited
 check "a sample of pages is looked at when asked for" samples
 check "reset empties counters, call sites and windows" is_reset
 check "a kernel without a finding isn't tainted" tainted_by_findings

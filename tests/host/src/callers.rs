@@ -85,6 +85,7 @@ proptest! {
         let sum = Sum::of(rows.iter());
         prop_assert_eq!(sum.calls, calls.len() as u64);
         prop_assert_eq!(sum.none, calls.iter().filter(|(_, spare)| *spare <= 0).count() as u64);
+        prop_assert_eq!(sum.verdict() == "held", calls.iter().all(|(_, spare)| *spare > 0));
         prop_assert_eq!(Some(sum.least), calls.iter().map(|(_, spare)| *spare).min());
         prop_assert_eq!(Some(sum.most), calls.iter().map(|(_, spare)| *spare).max());
         prop_assert_eq!(sum.windows(), lengths.len() as u64);

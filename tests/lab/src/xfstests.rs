@@ -711,7 +711,7 @@ windows_opened: 100
 missed_wake: 1
 missed_end_writeback: 0
 == callers
-site=end_writeback calls=96 none=0 spare_min=1 spare_max=2 caller=ext4_finish_bio+0x19b/0x290
+site=end_writeback calls=96 none=0 spare_min=1 spare_max=2 verdict=held caller=ext4_finish_bio+0x19b/0x290
 == windows
 site=end_writeback caller=ext4_finish_bio+0x19b/0x290 n=9 16:7 20:2
 table open=3 freed=0 room=1024
@@ -725,8 +725,8 @@ windows_opened: 150
 missed_wake: 3
 missed_end_writeback: 1
 == callers
-site=end_writeback calls=98 none=0 spare_min=1 spare_max=2 caller=ext4_finish_bio+0x19b/0x290
-site=end_writeback calls=4 none=4 spare_min=0 spare_max=0 caller=iomap_finish_ioend+0x1/0x2
+site=end_writeback calls=98 none=0 spare_min=1 spare_max=2 verdict=held caller=ext4_finish_bio+0x19b/0x290
+site=end_writeback calls=4 none=4 spare_min=0 spare_max=0 verdict=unreferenced caller=iomap_finish_ioend+0x1/0x2
 == windows
 site=end_writeback caller=ext4_finish_bio+0x19b/0x290 n=10 16:7 17:1 20:2
 table open=3 freed=0 room=1024
