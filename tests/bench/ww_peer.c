@@ -56,7 +56,8 @@ static u32 sample_limit __read_mostly = U32_MAX;
 	x(windows_woken) x(windows_retired) x(windows_overwritten)	\
 	x(windows_dropped) x(windows_doubted) x(wakes_without_window)	\
 	x(marks_freed) x(marks_allocated) x(marks_started)		\
-	x(marks_dropped) x(victims) x(callers_dropped)
+	x(marks_dropped) x(victims) x(callers_dropped)			\
+	x(wakes_past) x(unreferenced_reads)
 
 #define COUNTER_ENUM(name) C_##name,
 #define COUNTER_NAME(name) #name,
@@ -507,23 +508,29 @@ static noinline void mark_block(unsigned long pfn, unsigned int order)
 
 /* ------------------------------------------------------------------ the page */
 
+static __always_inline int spare_references_once(struct folio *folio)
+{
+	unsigned long flags = READ_ONCE(folio->flags);
+	unsigned long mapping = (unsigned long)READ_ONCE(folio->mapping);
+	bool in_cache = mapping && !(mapping & PAGE_MAPPING_FLAGS);
+	bool in_swap_cache = flags & BIT(PG_swapbacked) && flags & BIT(PG_swapcache);
+	bool large = flags & BIT(PG_head);
+	int before = large ? folio_mapcount(folio) : atomic_read(&folio->_mapcount) + 1;
+	int references = folio_ref_count(folio);
+	int after = large ? folio_mapcount(folio) : atomic_read(&folio->_mapcount) + 1;
+	int pages = large ? folio_nr_pages(folio) : 1;
+
+	return references - min(before, after) - !!(flags & BIT(PG_private)) -
+	       pages * (in_cache + in_swap_cache);
+}
+
 static int spare_references(struct folio *folio)
 {
 	int spare = 0, i;
 
 	/* Refcount and mapcount are two words: only a deficit that persists is one. */
 	for (i = 0; i < 4; i++) {
-		unsigned long flags = READ_ONCE(folio->flags);
-		unsigned long mapping = (unsigned long)READ_ONCE(folio->mapping);
-		bool in_cache = mapping & PAGE_MAPPING_FLAGS ? folio_test_swapcache(folio) : mapping;
-		bool large = flags & BIT(PG_head);
-		int before = large ? folio_mapcount(folio) : atomic_read(&folio->_mapcount) + 1;
-		int references = folio_ref_count(folio);
-		int after = large ? folio_mapcount(folio) : atomic_read(&folio->_mapcount) + 1;
-
-		spare = references - min(before, after) - !!(flags & BIT(PG_private));
-		if (in_cache)
-			spare -= large ? folio_nr_pages(folio) : 1;
+		spare = spare_references_once(folio);
 		if (spare > 0)
 			break;
 	}
@@ -637,7 +644,7 @@ static noinline void leaked(struct folio *folio, unsigned long bit_nr)
 
 static struct kprobe probes[];
 
-enum { P_END_WRITEBACK, P_END_READ, P_PRIVATE_2, P_START, P_WAKE, P_VICTIM, NR_PROBES };
+enum { P_END_WRITEBACK, P_END_READ, P_PRIVATE_2, P_START, P_WAKE, P_VICTIM, P_PAST, NR_PROBES };
 
 static int end_writeback_handler(struct kprobe *p, struct pt_regs *regs)
 {
@@ -666,25 +673,37 @@ static int end_writeback_handler(struct kprobe *p, struct pt_regs *regs)
 }
 
 static __always_inline int end_of_bit(struct kprobe *p, struct pt_regs *regs,
-				      enum function function, unsigned long bit)
+				      enum function function, unsigned long bit, unsigned long flag)
 {
-	unsigned long pfn = folio_pfn((struct folio *)regs->di), caller;
+	struct folio *folio = (struct folio *)regs->di;
+	unsigned long pfn = folio_pfn(folio), caller;
+	unsigned int row;
 
 	if (!looks_at(pfn))
 		return 0;
 	caller = *(unsigned long *)regs->sp;
-	window_open(pfn, bit, function, caller, row_of(function, caller), READ_ONCE(p->nmissed));
+	row = row_of(function, caller);
+	if (function == END_READ) {
+		int spare = spare_references_once(folio);
+
+		row_audit(row, spare);
+		if (spare <= 0)
+			count(unreferenced_reads);
+	}
+	if (unlikely(!(READ_ONCE(folio->flags) & BIT(flag))))
+		count(unbalanced);
+	window_open(pfn, bit, function, caller, row, READ_ONCE(p->nmissed));
 	return 0;
 }
 
 static int end_read_handler(struct kprobe *p, struct pt_regs *regs)
 {
-	return end_of_bit(p, regs, END_READ, BIT_LOCKED);
+	return end_of_bit(p, regs, END_READ, BIT_LOCKED, PG_locked);
 }
 
 static int private_2_handler(struct kprobe *p, struct pt_regs *regs)
 {
-	return end_of_bit(p, regs, PRIVATE_2, BIT_PRIVATE_2);
+	return end_of_bit(p, regs, PRIVATE_2, BIT_PRIVATE_2, PG_private_2);
 }
 
 static int start_handler(struct kprobe *p, struct pt_regs *regs)
@@ -767,6 +786,18 @@ static int wake_handler(struct kprobe *p, struct pt_regs *regs)
 	return 0;
 }
 
+/* Where folio_wake_bit() is. */
+static unsigned long wake_start, wake_size;
+
+/* Of other queues than those of pages as well. */
+static int past_handler(struct kprobe *p, struct pt_regs *regs)
+{
+	if (likely(*(unsigned long *)regs->sp - wake_start < wake_size))
+		return 0;
+	count(wakes_past);
+	return 0;
+}
+
 /* In the order of enum function, then the others. */
 static struct kprobe probes[NR_PROBES] = {
 	[P_END_WRITEBACK] = { .symbol_name = "__folio_end_writeback", .pre_handler = end_writeback_handler },
@@ -775,6 +806,7 @@ static struct kprobe probes[NR_PROBES] = {
 	[P_START] = { .symbol_name = "__folio_start_writeback", .pre_handler = start_handler },
 	[P_WAKE] = { .symbol_name = "folio_wake_bit", .pre_handler = wake_handler },
 	[P_VICTIM] = { .symbol_name = "wake_page_function", .pre_handler = victim_handler },
+	[P_PAST] = { .symbol_name = "__wake_up_locked_key", .pre_handler = past_handler },
 };
 
 static int no_handler(struct kprobe *p, struct pt_regs *regs)
@@ -845,6 +877,7 @@ static void unhook(unsigned int registered)
 
 static int __init ww_peer_init(void)
 {
+	char symbol[KSYM_SYMBOL_LEN];
 	unsigned int i;
 	int err;
 
@@ -873,6 +906,11 @@ static int __init ww_peer_init(void)
 			return err;
 		}
 	}
+	wake_start = (unsigned long)probes[P_WAKE].addr;
+	sprint_symbol(symbol, wake_start);
+	/* As in "folio_wake_bit+0x0/0xe0"; the size is what counts. */
+	if (sscanf(symbol, "folio_wake_bit+%*x/%lx", &wake_size) != 1)
+		pr_warn("no size of folio_wake_bit() in %s\n", symbol);
 	err = tracepoint_probe_register(free_point, free_probe, NULL);
 	if (!err) {
 		err = tracepoint_probe_register(alloc_point, alloc_probe, NULL);
