@@ -28,41 +28,65 @@ check() { # NAME COMMAND...
 }
 
 # A check is a command that fails and says why; status 4 is a skip, with the
-# reason as its last line.
+# reason as its last line. As many at once as there are CPUs, told in their order.
 run_checks() {
-	local i status output passed=0 failed=0 skipped=0
+	local i status running=0 told=0 passed=0 failed=0 skipped=0
 	scratch_dir
-	output=$SCRATCH/output
+	CHECKS=$SCRATCH
 	echo "KTAP version 1"
 	echo "1..${#NAMES[@]}"
 	for i in "${!NAMES[@]}"; do
-		status=0
-		# A shell of its own: with `||` here, set -e would be off inside.
-		set +e
-		(
-			set -e
-			eval "${COMMANDS[i]}"
-		) >"$output" 2>&1 </dev/null
-		status=$?
+		if ((running == $(nproc))); then
+			wait -n || true
+			running=$((running - 1))
+			tell_done
+		fi
+		run_check "$i" &
+		running=$((running + 1))
+	done
+	while ((running > 0)); do
+		wait -n || true
+		running=$((running - 1))
+		tell_done
+	done
+	echo "# $passed passed, $failed failed, $skipped skipped"
+	((failed == 0 && passed + skipped == ${#NAMES[@]}))
+}
+
+run_check() { # INDEX
+	local status=0
+	# A shell of its own: with `||` here, set -e would be off inside.
+	set +e
+	(
 		set -e
+		eval "${COMMANDS[$1]}"
+	) >"$CHECKS/$1.output" 2>&1 </dev/null
+	status=$?
+	echo "$status" >"$CHECKS/$1.status.new"
+	mv "$CHECKS/$1.status.new" "$CHECKS/$1.status"
+}
+
+# tell_done: of those that have ended, what is next in order. Counts for run_checks.
+tell_done() {
+	while [[ -e $CHECKS/$told.status ]]; do
+		status=$(cat "$CHECKS/$told.status")
 		case $status in
 		0)
 			passed=$((passed + 1))
-			echo "ok $((i + 1)) ${NAMES[i]}"
+			echo "ok $((told + 1)) ${NAMES[told]}"
 			;;
 		4)
 			skipped=$((skipped + 1))
-			echo "ok $((i + 1)) ${NAMES[i]} # SKIP $(tail -n 1 "$output")"
+			echo "ok $((told + 1)) ${NAMES[told]} # SKIP $(tail -n 1 "$CHECKS/$told.output")"
 			;;
 		*)
 			failed=$((failed + 1))
-			sed 's/^/# /' "$output" | tail -n 60
-			echo "not ok $((i + 1)) ${NAMES[i]}"
+			sed 's/^/# /' "$CHECKS/$told.output" | tail -n 60
+			echo "not ok $((told + 1)) ${NAMES[told]}"
 			;;
 		esac
+		told=$((told + 1))
 	done
-	echo "# $passed passed, $failed failed, $skipped skipped"
-	((failed == 0))
 }
 
 # ---------------------------------------------------------------- this clone
