@@ -37,8 +37,8 @@ help: ## this list
 repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE]
 	@$(S)/lab.sh repro; status=$$?; $(S)/cache.sh; exit $$status
 
-test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE]
-	@KERNELS="stock broken fixed get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test
+test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE JOBS=2]
+	@KERNELS="stock broken fixed get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test $(if $(JOBS),--jobs '$(JOBS)')
 
 bench: setup ## what wakewatch costs, beside a C module and bpftrace
 	@$(S)/bench.sh

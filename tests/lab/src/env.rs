@@ -251,6 +251,14 @@ impl Needs {
     }
 }
 
+/// Bytes of memory that this machine could give away now; 0 if it doesn't say.
+pub fn available_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) << 10
+}
+
 /// Seconds for a script that does not say.
 pub const DEFAULT_TIMEOUT: u64 = 120;
 

@@ -60,6 +60,9 @@ enum Verb {
         /// Only this suite
         #[arg(long, value_name = "SUITE")]
         only: Option<String>,
+        /// Suites at a time; otherwise as many as there are CPUs and memory for
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+        jobs: Option<u8>,
     },
     /// An interactive guest with the loop device set up and wakewatch loaded
     Shell {
@@ -197,7 +200,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
     match verb {
         Verb::Boot(args) => boot(lab, args),
         Verb::Repro => repro::verb(lab),
-        Verb::Test { only } => suites::verb(lab, only.as_deref()),
+        Verb::Test { only, jobs } => suites::verb(lab, only.as_deref(), jobs.map(usize::from)),
         Verb::Shell { kernel, memory } => shell::verb(lab, &kernel, &memory),
         Verb::Bench { pairs, only } => bench::verb(lab, pairs, only.as_deref()),
         Verb::Soak { minutes, memory } => soak::verb(lab, minutes, memory),

@@ -2,7 +2,7 @@
 
 //! `lab test`: the suites, as KTAP, with progress as diagnostics between.
 
-use crate::env::{Lab, Needs};
+use crate::env::{self, Lab, Needs};
 use crate::guest::{self, Boot, Guest, Record};
 use crate::junit;
 use crate::ktap::{self, Counts, Status, Test};
@@ -21,41 +21,62 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Mutex;
 use std::time::Instant;
 
+/// A suite's part of the run.
 pub struct Run<'a> {
     pub lab: &'a Lab,
+    /// The whole run's: names in it are one suite's.
     pub dir: PathBuf,
-    /// Probed when the first guest is to boot.
-    accel: Option<Accel>,
+    suite: &'static str,
+    /// Probed when the first guest of any suite is to boot.
+    accel: &'a Mutex<Option<Accel>>,
     boots: Vec<Record>,
 }
 
 type Suite = fn(&mut Run) -> Result<Vec<Test>>;
 
+/// In this order they begin: what takes long does not come last, for a CPU would have nothing to do then.
 const SUITES: &[(&str, Suite)] = &[
     ("static", static_checks),
-    ("harness", harness),
-    ("repro", rows),
+    ("mutants", mutants::suite),
     ("module", module),
     ("detector", detector),
-    ("drgn", vmcore::suite),
-    ("assertion", assertion),
-    ("soak", soak::suite),
+    ("repro", rows),
     ("stress", stress::suite),
-    ("mutants", mutants::suite),
+    ("soak", soak::suite),
+    ("harness", harness),
     ("matrix", matrix::suite),
+    ("assertion", assertion),
+    ("drgn", vmcore::suite),
     ("xfstests", xfstests::suite),
 ];
+
+/// What the guests of a suite have, one after another, at most; xfstests' have more than others.
+const SUITE_MEMORY: u64 = 4 << 30;
 
 #[derive(Serialize)]
 struct Results<'a> {
     counts: Counts,
     suites: &'a [Test],
-    boots: &'a [Record],
+    boots: &'a [&'a Record],
 }
 
-pub fn verb(lab: &Lab, only: Option<&str>) -> Result<bool> {
+/// How many suites run at a time, if nobody has said: as many as there are CPUs, where there is memory for that.
+/// A guest has two, and mostly needs one.
+fn at_once() -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let memory = (env::available_memory() / SUITE_MEMORY) as usize;
+    cpus.min(memory).clamp(1, 4)
+}
+
+/// What a suite has found, and after how many seconds.
+type Done = (Test, f64, Vec<Record>);
+
+/// `lab test`: all suites, or one, so many at a time.
+pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> {
     let suites: Vec<_> = SUITES
         .iter()
         .filter(|(name, _)| only.is_none_or(|only| only == *name))
@@ -68,37 +89,56 @@ pub fn verb(lab: &Lab, only: Option<&str>) -> Result<bool> {
             names.join(", ")
         );
     }
-    let mut run = Run {
-        lab,
-        dir: lab.run_dir("test")?,
-        accel: None,
-        boots: Vec::new(),
-    };
+    let dir = lab.run_dir("test")?;
+    let jobs = jobs.unwrap_or_else(at_once).min(suites.len());
     println!("KTAP version 1\n1..{}", suites.len());
-    let mut done: Vec<(Test, f64)> = Vec::new();
-    for (i, (name, suite)) in suites.iter().enumerate() {
-        progress(&format!("suite {name}"));
-        let begun = Instant::now();
-        // A suite that can't run has failed, and the next one has its turn.
-        let tests = suite(&mut run)
-            .unwrap_or_else(|err| vec![Test::fail(format!("{name} runs"), format!("{err:#}"))]);
-        let test = if tests.is_empty() {
-            Test::group(
-                *name,
-                vec![Test::fail("has results", "the suite has no results")],
-            )
-        } else {
-            Test::group(*name, tests)
-        };
-        let mut out = String::new();
-        test.write(i + 1, 0, &mut out);
-        print!("{out}");
-        done.push((test, begun.elapsed().as_secs_f64()));
+    if jobs > 1 {
+        println!("# {jobs} suites at a time (JOBS=1: one after another)");
+    }
+    let accel = Mutex::new(None);
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Done>>> = Mutex::new(suites.iter().map(|_| None).collect());
+    let printed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| loop {
+                let i = next.fetch_add(1, Relaxed);
+                let Some((name, suite)) = suites.get(i) else {
+                    return;
+                };
+                let mut run = Run {
+                    lab,
+                    dir: dir.clone(),
+                    suite: name,
+                    accel: &accel,
+                    boots: Vec::new(),
+                };
+                let done = one(name, *suite, &mut run);
+                let mut results = results.lock().unwrap_or_else(|err| err.into_inner());
+                results[i] = Some((done.0, done.1, run.boots));
+                // In their order: KTAP has numbers.
+                while let Some(Some((test, ..))) = results.get(printed.load(Relaxed)) {
+                    let n = printed.fetch_add(1, Relaxed) + 1;
+                    let mut out = String::new();
+                    test.write(n, 0, &mut out);
+                    print!("{out}");
+                }
+            });
+        }
+    });
+    let done: Vec<Done> = results
+        .into_inner()
+        .unwrap_or_else(|err| err.into_inner())
+        .into_iter()
+        .flatten()
+        .collect();
+    if done.len() != suites.len() {
+        bail!("{} of {} suites have ended", done.len(), suites.len());
     }
 
     let mut sum = Counts::default();
     println!("#");
-    for (test, seconds) in &done {
+    for (test, seconds, _) in &done {
         let counts = test.counts();
         println!("# {:8} {counts} ({seconds:.0} s)", test.name);
         for failure in failures(test, "") {
@@ -106,25 +146,26 @@ pub fn verb(lab: &Lab, only: Option<&str>) -> Result<bool> {
         }
         sum += counts;
     }
-    let tests: Vec<Test> = done.iter().map(|(test, _)| test.clone()).collect();
+    let tests: Vec<Test> = done.iter().map(|(test, ..)| test.clone()).collect();
+    let boots: Vec<&Record> = done.iter().flat_map(|(.., boots)| boots).collect();
     let results = Results {
         counts: sum,
         suites: &tests,
-        boots: &run.boots,
+        boots: &boots,
     };
     fs::write(
-        run.dir.join("results.json"),
+        dir.join("results.json"),
         serde_json::to_string_pretty(&results)? + "\n",
     )?;
     let suites: Vec<_> = done
         .iter()
-        .map(|(test, seconds)| junit_suite(test, *seconds))
+        .map(|(test, seconds, _)| junit_suite(test, *seconds))
         .collect();
-    fs::write(run.dir.join("junit.xml"), junit::write(&suites)?)?;
+    fs::write(dir.join("junit.xml"), junit::write(&suites)?)?;
     for line in lab.tally().lines() {
         println!("# {line}");
     }
-    println!("# results: {}", run.dir.display());
+    println!("# results: {}", dir.display());
     // Here and not by make: the line with the counts is to be the last one.
     let cache = Command::new("/bin/bash")
         .arg(lab.root.join("scripts/cache.sh"))
@@ -135,34 +176,48 @@ pub fn verb(lab: &Lab, only: Option<&str>) -> Result<bool> {
     Ok(sum.failed == 0 && sum.passed > 0)
 }
 
-fn progress(text: &str) {
-    println!("# {text}");
+/// Runs one. A suite that can't run has failed, and the next one has its turn.
+fn one(name: &'static str, suite: Suite, run: &mut Run) -> (Test, f64) {
+    run.progress("begins");
+    let begun = Instant::now();
+    let mut tests = suite(run)
+        .unwrap_or_else(|err| vec![Test::fail(format!("{name} runs"), format!("{err:#}"))]);
+    if tests.is_empty() {
+        tests.push(Test::fail("has results", "the suite has no results"));
+    }
+    (Test::group(name, tests), begun.elapsed().as_secs_f64())
 }
 
 impl Run<'_> {
+    /// A line for who watches: several suites may be at work.
+    pub fn progress(&self, text: &str) {
+        println!("# {}: {text}", self.suite);
+    }
+
     /// Boots one guest with a progress line before and after.
     pub fn boot(&mut self, boot: &Boot) -> Result<Guest> {
         let accel = self.accel()?;
-        progress(&format!("boot {}: {}", boot.kernel.key, boot.name));
+        self.progress(&format!("boot {}: {}", boot.kernel.key, boot.name));
         let guest = guest::run(self.lab, accel, &self.dir, boot)?;
         let result = &guest.result;
         for why in &result.retries {
-            progress(&format!("  booted twice: {why}"));
+            self.progress(&format!("  booted twice: {why}"));
         }
-        progress(&format!(
-            "  {} after {:.1} s ({})",
-            result.outcome, result.seconds, result.why
+        self.progress(&format!(
+            "  {}: {} after {:.1} s ({})",
+            boot.name, result.outcome, result.seconds, result.why
         ));
         self.boots.push(result.clone());
         Ok(guest)
     }
 
-    pub fn accel(&mut self) -> Result<Accel> {
-        match self.accel {
+    pub fn accel(&self) -> Result<Accel> {
+        let mut accel = self.accel.lock().unwrap_or_else(|err| err.into_inner());
+        match *accel {
             Some(accel) => Ok(accel),
             None => {
-                let accel = kvm::probe(self.lab, &self.dir, &progress)?;
-                Ok(*self.accel.insert(accel))
+                let probed = kvm::probe(self.lab, &self.dir, &|line| self.progress(line))?;
+                Ok(*accel.insert(probed))
             }
         }
     }
@@ -182,7 +237,7 @@ fn static_checks(run: &mut Run) -> Result<Vec<Test>> {
     for line in BufReader::new(child.stdout.take().context("no stdout")?).lines() {
         let line = line?;
         if line.trim_start().starts_with("ok ") || line.trim_start().starts_with("not ok ") {
-            progress(&format!("  {}", line.trim()));
+            run.progress(line.trim());
         }
         lines.push(line);
     }
@@ -351,7 +406,10 @@ fn rows(run: &mut Run) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     for plan in repro::PLANS {
         let boot = plan.boot(run.lab)?;
-        let (guest, rows) = repro::run_plan(run.lab, accel, &run.dir, plan, &boot, &progress)?;
+        let (guest, rows) = {
+            let say = |line: &str| run.progress(line);
+            repro::run_plan(run.lab, accel, &run.dir, plan, &boot, &say)?
+        };
         run.boots.push(guest.result.clone());
         for row in rows {
             let detect = if plan.detect { "" } else { " (the witness)" };
