@@ -23,7 +23,7 @@ git             patches, and the identity of a kernel tree
 make            everything
 gcc             rustc links the kernel's host programs with it
 libc6-dev       the same, and the static reproducer
-binutils        symbols in decoded stack traces
+binutils        the same: the linker; guest: nm
 bc              kernel: timeconst.h
 bison           kernel: Kconfig
 flex            kernel: Kconfig
