@@ -54,6 +54,9 @@ pub struct Row {
     pub wakewatch: Heard,
     /// Counters that show that the scenario really ran, where the guest survives it.
     pub moved: &'static [&'static str],
+    /// A program was hurt: its script says whose call has failed, and a report must say that this task was
+    /// woken.
+    pub hurt: bool,
 }
 
 /// One guest, with one or more scripts in it.
@@ -62,6 +65,8 @@ pub struct Plan {
     pub name: &'static str,
     pub kernel: &'static str,
     pub detect: bool,
+    /// Of its scripts.
+    pub env: &'static [(&'static str, &'static str)],
     pub rows: &'static [Row],
 }
 
@@ -84,6 +89,7 @@ pub const PLANS: &[Plan] = &[
         name: "broken-sync-order0",
         kernel: "broken",
         detect: true,
+        env: &[],
         rows: &[
             Row {
                 script: "sync",
@@ -97,6 +103,7 @@ pub const PLANS: &[Plan] = &[
                     story: &[],
                 },
                 moved: &["end_writeback"],
+                hurt: false,
             },
             Row {
                 script: "order0",
@@ -110,6 +117,7 @@ pub const PLANS: &[Plan] = &[
                     story: &["freed=", "allocated=", "started=", "victim_pid="],
                 },
                 moved: &[],
+                hurt: false,
             },
         ],
     },
@@ -117,6 +125,7 @@ pub const PLANS: &[Plan] = &[
         name: "broken-tail",
         kernel: "broken",
         detect: true,
+        env: &[],
         rows: &[Row {
             script: "tail",
             scenario: "tail reuse",
@@ -130,36 +139,42 @@ pub const PLANS: &[Plan] = &[
                 story: &["freed=", "allocated="],
             },
             moved: &[],
+            hurt: false,
         }],
     },
     Plan {
         name: "broken-order0-witness",
         kernel: "broken",
         detect: false,
+        env: &[],
         rows: &[Row {
             script: "order0",
             scenario: "order-0 reuse, detection off",
             kernel: ORDER0_BUG,
             wakewatch: Heard::Nothing,
             moved: &[],
+            hurt: false,
         }],
     },
     Plan {
         name: "broken-tail-witness",
         kernel: "broken",
         detect: false,
+        env: &[],
         rows: &[Row {
             script: "tail",
             scenario: "tail reuse, detection off",
             kernel: TAIL_BUG,
             wakewatch: Heard::Nothing,
             moved: &[],
+            hurt: false,
         }],
     },
     Plan {
         name: "fixed",
         kernel: "fixed",
         detect: true,
+        env: &[],
         rows: &[
             Row {
                 script: "sync",
@@ -167,6 +182,7 @@ pub const PLANS: &[Plan] = &[
                 kernel: Said::Nothing,
                 wakewatch: Heard::Nothing,
                 moved: &["end_writeback"],
+                hurt: false,
             },
             Row {
                 script: "order0",
@@ -174,6 +190,7 @@ pub const PLANS: &[Plan] = &[
                 kernel: Said::Nothing,
                 wakewatch: Heard::Nothing,
                 moved: &["delays"],
+                hurt: false,
             },
             Row {
                 script: "tail",
@@ -181,6 +198,7 @@ pub const PLANS: &[Plan] = &[
                 kernel: Said::Nothing,
                 wakewatch: Heard::Nothing,
                 moved: &["delays"],
+                hurt: false,
             },
         ],
     },
@@ -188,6 +206,7 @@ pub const PLANS: &[Plan] = &[
         name: "stock-read-race",
         kernel: "stock",
         detect: true,
+        env: &[],
         rows: &[Row {
             script: "read-race",
             scenario: "a read completes on a page dropped meanwhile",
@@ -201,12 +220,14 @@ pub const PLANS: &[Plan] = &[
                 story: &["freed="],
             },
             moved: &["delays"],
+            hurt: false,
         }],
     },
     Plan {
         name: "stock-read-race-retake",
         kernel: "stock",
         detect: true,
+        env: &[],
         rows: &[Row {
             script: "read-race-retake",
             scenario: "the same, and its reader takes the page back",
@@ -220,6 +241,28 @@ pub const PLANS: &[Plan] = &[
                 story: &["freed=", "allocated="],
             },
             moved: &["delays"],
+            hurt: false,
+        }],
+    },
+    Plan {
+        name: "stock-read-eio",
+        kernel: "stock",
+        detect: true,
+        env: &[],
+        rows: &[Row {
+            script: "read-eio",
+            scenario: "a healthy file, and read() says EIO",
+            kernel: Said::Nothing,
+            wakewatch: Heard::Verdict {
+                verdict: "reused",
+                about: "PG_locked",
+                first: false,
+                // Where the reader of the other file takes its page back, or the wake comes first.
+                beside: &["zero-ref"],
+                story: &["freed=", "allocated=", "victim_pid="],
+            },
+            moved: &["delays", "victims"],
+            hurt: true,
         }],
     },
 ];
@@ -256,6 +299,8 @@ impl Plan {
         let mut boot = Boot::of_scripts(lab, self.kernel, self.name, &scripts)?;
         boot.env
             .push(("WW_DETECT".to_string(), u8::from(self.detect).to_string()));
+        boot.env
+            .extend(self.env.iter().map(|(k, v)| (k.to_string(), v.to_string())));
         // A BUG ends the guest at once, instead of leaving a half dead one to its time limit.
         if !boot.append.iter().any(|word| word == "oops=panic") {
             boot.append.push("oops=panic".to_string());
@@ -291,6 +336,7 @@ fn judge(plan: &Plan, row: &Row, guest: &Guest) -> Judged {
     let stats = guest.result.stats.get(row.script);
 
     let mut wrong = Vec::new();
+    let mut victim = None;
     if !ran {
         wrong.push(format!(
             "did not run: the guest ended before, {}: {}",
@@ -304,17 +350,27 @@ fn judge(plan: &Plan, row: &Row, guest: &Guest) -> Judged {
         if let Said::Nothing = row.kernel {
             wrong.extend(survivor_wrong(plan, row, guest, &all));
         }
+        if row.hurt {
+            match hurt(&guest.tests, row.wakewatch, reports) {
+                Ok(pid) => victim = Some(pid),
+                Err(why) => wrong.push(why),
+            }
+        }
     }
     let kernel_said = match splat {
         Some(splat) => splat.brief(),
         None if !ran => guest.result.outcome.to_string(),
         None => "nothing".to_string(),
     };
+    let mut wakewatch_said = heard_text(plan.detect, row.wakewatch, reports, splat, stats);
+    if let Some(pid) = victim {
+        wakewatch_said.push_str(&format!(", victim: pid {pid}, whose call failed"));
+    }
     Judged {
         kernel: plan.kernel.to_string(),
         scenario: row.scenario.to_string(),
         kernel_said,
-        wakewatch_said: heard_text(plan.detect, row.wakewatch, reports, splat, stats),
+        wakewatch_said,
         live: all.reports.len() - reports.len() + all.splats.len() - splats.len(),
         wrong,
         bug_at: splat.map(|s| s.time),
@@ -400,6 +456,39 @@ fn wakewatch_wrong(want: Heard, reports: &[Report], splat: Option<&Splat>) -> Ve
             }
             wrong
         }
+    }
+}
+
+/// The task whose call has failed, by its own word (`10 of 11 pread()s, pid 87`), if a report of the
+/// wanted verdict has it for a victim.
+fn hurt(tests: &[Test], want: Heard, reports: &[Report]) -> Result<u32, String> {
+    fn said(tests: &[Test]) -> Option<(u32, u32)> {
+        let of = |test: &Test| {
+            let (_, text) = test.name.rsplit_once(" (")?;
+            let (failed, rest) = text.split_once(" of ")?;
+            let (_, pid) = rest.rsplit_once(", pid ")?;
+            Some((failed.parse().ok()?, pid.strip_suffix(')')?.parse().ok()?))
+        };
+        tests
+            .iter()
+            .find_map(|test| of(test).or_else(|| said(&test.children)))
+    }
+    let Heard::Verdict { verdict, about, .. } = want else {
+        return Err("a row of a program that is hurt wants a verdict".to_string());
+    };
+    let (failed, pid) = said(tests).ok_or("the script does not say whose call has failed")?;
+    if failed == 0 {
+        return Err("no call has failed".to_string());
+    }
+    let word = format!("victim_pid={pid}");
+    let told = |r: &Report| {
+        r.verdict == verdict
+            && r.rest.contains(about)
+            && r.story.split(' ').any(|have| have == word)
+    };
+    match reports.iter().any(told) {
+        true => Ok(pid),
+        false => Err(format!("no report of {verdict} has pid {pid} for a victim")),
     }
 }
 
@@ -740,6 +829,31 @@ mod tests {
             heard_text(false, Heard::Nothing, &[], None, None),
             "nothing (off)"
         );
+    }
+
+    #[test]
+    fn who_was_hurt_is_the_victim() {
+        let want = Heard::Verdict {
+            verdict: "reused",
+            about: "PG_locked",
+            first: false,
+            beside: &[],
+            story: &[],
+        };
+        let script =
+            |name: &str| vec![Test::group("read-eio", vec![Test::new(name, Status::Pass)])];
+        let tests = script("pread() said EIO (10 of 11 pread()s, pid 87)");
+        let victim = |verdict, pid: u32| Report {
+            story: format!("verdict={verdict} victims=2 victim_pid=8 victim_pid={pid}"),
+            ..report(1, verdict, "wake of PG_locked in f")
+        };
+        let hurt = |tests: &[Test], report| hurt(tests, want, &[report]);
+        assert_eq!(hurt(&tests, victim("reused", 87)), Ok(87));
+        assert!(hurt(&tests, victim("reused", 871)).is_err());
+        assert!(hurt(&tests, victim("zero-ref", 87)).is_err());
+        let none = script("pread() said EIO (0 of 11 pread()s, pid 87)");
+        assert!(hurt(&none, victim("reused", 87)).is_err());
+        assert!(hurt(&script("pread() said EIO ()"), victim("reused", 87)).is_err());
     }
 
     #[test]

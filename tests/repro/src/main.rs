@@ -225,6 +225,19 @@ enum Scenario {
         #[arg(long)]
         retake: bool,
     },
+    /// read() says EIO for a healthy file: the late wake-up comes to who reads the page's next life
+    ReadEio {
+        /// Directory on ext4 with blocks of 1024 bytes, on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        limits: Limits,
+        /// How long the window is held open
+        #[arg(long, default_value_t = 20_000)]
+        us: u64,
+        /// End after this many calls have failed
+        #[arg(long, default_value_t = 10)]
+        enough: u32,
+    },
     /// Writeback ends while a reader waits for the page's lock, and before the wake-up that comes
     /// of that the page is truncated and becomes another file's
     Bystander {
@@ -354,6 +367,12 @@ fn drive(cli: &Cli) -> Result<()> {
             enough,
             retake,
         } => scenario::read_race::run(&ww()?, dir, limits, *us, *enough, *retake),
+        ReadEio {
+            dir,
+            limits,
+            us,
+            enough,
+        } => scenario::read_eio::run(&ww()?, dir, limits, *us, *enough),
         Bystander {
             dir,
             limits,
@@ -486,6 +505,7 @@ impl Scenario {
                 | Self::Waits { .. }
                 | Self::Tail { .. }
                 | Self::ReadRace { .. }
+                | Self::ReadEio { .. }
                 | Self::Bystander { .. }
                 | Self::WriteRace { .. }
         )

@@ -4,9 +4,11 @@
 
 pub mod bystander;
 pub mod crew;
+mod feeder;
 mod line;
 pub mod load;
 pub mod order0;
+pub mod read_eio;
 pub mod read_race;
 pub mod reclaim;
 pub mod same_page;
