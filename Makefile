@@ -21,18 +21,19 @@ export ONLY PART
 export FRESH
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
-# Of `make xfstests` and `make stress`; their scripts have what these are without being said.
+# Of `make live`, `make xfstests` and `make stress`; their scripts have what these are without being said.
+export CPUS BESIDE
 export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
 S := scripts
 
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check bench soak stress lifecycle matrix findings xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak stress lifecycle matrix live findings xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
 repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE]
 	@$(S)/lab.sh repro; status=$$?; $(S)/cache.sh; exit $$status
@@ -54,6 +55,9 @@ lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 
 matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|alarms|stress|price FRESH=1 LINUX=TREE]
 	@$(S)/matrix.sh
+
+live: setup ## how often the live read race is lost without any delay [KERNEL=stock DURATION=5 CPUS=2 BESIDE=nothing|realtime|interrupts]
+	@KERNEL='$(if $(filter file,$(origin KERNEL)),stock,$(KERNEL))' $(S)/live.sh
 
 findings: setup ## losses of the live read race that came by themselves, over all runs [STORIES=1]
 	@KERNELS=' ' $(S)/lab.sh findings --stories '$(or $(STORIES),1)'

@@ -23,6 +23,7 @@ mod kvm;
 mod live;
 mod matrix;
 mod mutants;
+mod natural;
 mod outcome;
 mod refusals;
 mod repro;
@@ -111,6 +112,8 @@ enum Verb {
         #[arg(long, value_enum)]
         part: Option<matrix::Part>,
     },
+    /// Count losses of the live read race without any delay; started by scripts/live.sh
+    Live(natural::Args),
     /// Run tests of an xfstests tree; started by scripts/xfstests.sh
     Xfstests(xfstests::Args),
     /// Compare two runs of it
@@ -205,6 +208,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
         Verb::Bench { pairs, only } => bench::verb(lab, pairs, only.as_deref()),
         Verb::Soak { minutes, memory } => soak::verb(lab, minutes, memory),
         Verb::Stress(args) => stress::verb(lab, &args),
+        Verb::Live(args) => natural::verb(lab, &args),
         Verb::Lifecycle { cycles } => soak::lifecycle(lab, cycles),
         Verb::Matrix {
             keys,

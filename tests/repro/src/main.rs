@@ -238,6 +238,19 @@ enum Scenario {
         #[arg(long, default_value_t = 10)]
         enough: u32,
     },
+    /// How often the live read race is lost without any delay, and what comes of it
+    Live {
+        /// Directory on ext4 with blocks of 1024 bytes, on a loop device
+        dir: PathBuf,
+        #[command(flatten)]
+        time: Time,
+        /// Threads that read another file and drop its pages
+        #[arg(long, default_value_t = 3)]
+        readers: usize,
+        /// What goes on besides
+        #[arg(long, default_value = "nothing")]
+        beside: scenario::live::Beside,
+    },
     /// Writeback ends while a reader waits for the page's lock, and before the wake-up that comes
     /// of that the page is truncated and becomes another file's
     Bystander {
@@ -373,6 +386,12 @@ fn drive(cli: &Cli) -> Result<()> {
             us,
             enough,
         } => scenario::read_eio::run(&ww()?, dir, limits, *us, *enough),
+        Live {
+            dir,
+            time,
+            readers,
+            beside,
+        } => scenario::live::run(dir, &time.or(60), *readers, *beside),
         Bystander {
             dir,
             limits,

@@ -6,6 +6,7 @@ pub mod bystander;
 pub mod crew;
 mod feeder;
 mod line;
+pub mod live;
 pub mod load;
 pub mod order0;
 pub mod read_eio;

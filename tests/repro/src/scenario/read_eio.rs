@@ -21,10 +21,11 @@ use crate::Limits;
 /// By default.
 const CALLS: u32 = 400;
 
-const BLOCK: usize = 1024;
+/// Of the file system.
+pub const BLOCK: usize = 1024;
 
 /// What is in page `n`, when one block of it has been written again.
-fn page(n: u64) -> [u8; PAGE] {
+pub fn page(n: u64) -> [u8; PAGE] {
     let mut page = [n as u8; PAGE];
     page[..BLOCK].fill(!n as u8);
     page

@@ -1,0 +1,30 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: [KERNEL=stock DURATION=5 CPUS=2 BESIDE=nothing|realtime|interrupts] live.sh
+#
+# How often the live read race is lost when nothing is delayed, in DURATION minutes of a guest with so many
+# CPUs. Its host is as busy as it is: what else runs there makes windows long, and so does more than one
+# of the guest's CPUs for one of the host's. BESIDE=realtime means something where a task can be preempted
+# in the kernel: it takes the variant with full preemption. tests/guest/live.sh is the guest's part.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source=wants.sh
+. "$(dirname "$0")/wants.sh"
+
+KERNEL=${KERNEL:-stock}
+DURATION=${DURATION:-5}
+CPUS=${CPUS:-2}
+BESIDE=${BESIDE:-nothing}
+
+check_number DURATION 1
+check_number CPUS 2
+case $BESIDE in
+nothing | interrupts) ;;
+realtime) export CONFIG_VARIANT=${CONFIG_VARIANT:-preempt} ;;
+*) die "BESIDE=$BESIDE: there are nothing, realtime, interrupts" ;;
+esac
+"$WW_ROOT/scripts/kernel.sh" --patches "$KERNEL" >/dev/null
+
+KERNELS=$KERNEL exec "$WW_ROOT/scripts/lab.sh" live --kernel "$KERNEL" --minutes "$DURATION" --cpus "$CPUS" --beside "$BESIDE"
