@@ -3,6 +3,7 @@
 //! Ends of I/O that wake, each against everybody who may do something to that page meanwhile. A subject
 //! is a machine of [`stateright`], and its file says what is assumed and bounded.
 
+pub mod reads;
 pub mod writeback;
 
 pub use writeback::{check, proposals};
