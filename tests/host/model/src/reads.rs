@@ -20,8 +20,9 @@
 //! reference. A reader comes only if the folio is locked. Who takes the queue's lock to wait sets PG_waiters in the same
 //! step; a wake-up by who has a reference is one step, since it has the queue's lock from its first access to its last.
 //!
-//! Not modelled: reads that fail, killed waiters but for the stale PG_waiters that they leave, lock handoff
-//! (an exclusive waiter's WQ_FLAG_CUSTOM), other folios in the queue, how long somebody waits who is woken at last.
+//! Not modelled: reads that fail, lock handoff (an exclusive waiter's WQ_FLAG_CUSTOM), other folios in the queue, how
+//! long somebody waits who is woken at last; and killed waiters but for the stale PG_waiters that they leave, and for
+//! filemap_read_folio() where it is an exclusive one (a fault's folio_lock_killable() is that on every kernel).
 
 use crate::{search, Found};
 use stateright::{Model, Property};
@@ -269,6 +270,10 @@ pub enum Wait {
     PutWoken,
     Sleep,
     StraySleep,
+    /// Has seen a signal, and no wake-up
+    Killed,
+    /// The same, and is woken before finish_wait()
+    KilledWoken,
     Woken,
     /// Takes the read to be over
     Returned,
@@ -312,6 +317,8 @@ pub struct State {
     pub waking: Vec<Who>,
     pub dropped: bool,
     pub reclaimed: bool,
+    /// Who was killed has taken a wake-up with it.
+    pub swallowed: bool,
     /// Of the last step only, or there would be a state for every set of them.
     pub faults: u16,
 }
@@ -323,6 +330,7 @@ pub struct State {
 /// - `late-wake`: the end of a read looks at or changes the flags of a page that is free or somebody else's.
 /// - `tail`: the same, of a tail page.
 /// - `lost-wake`: a waiter sleeps for ever.
+/// - `killed-wake`: the same, since filemap_read_folio() was killed and has taken its wake-up with it.
 /// - `frozen`: a reference is taken of a refcount that is frozen at 0.
 /// - `stray-wait`: a waiter without a reference sets PG_waiters of a page that is free or somebody else's.
 /// - `stray-sleep`: or it sets PG_waiters, the page is freed and locked by somebody else, and only then it looks and
@@ -333,12 +341,13 @@ pub struct State {
 /// - `waits-on`: who has been waited for is done, and the waiter has to wait for a later owner of the lock.
 /// - `gives-up`: eviction or reclaim meets the reference of an end of a read, and lets the folio be.
 /// - `last-put`: the end of a read has the last reference, and frees the folio.
-pub const FAULTS: [&str; 11] = [
+pub const FAULTS: [&str; 12] = [
     "read-eio",
     "own-wait",
     "late-wake",
     "tail",
     "lost-wake",
+    "killed-wake",
     "frozen",
     "stray-wait",
     "stray-sleep",
@@ -432,7 +441,9 @@ impl std::fmt::Display for Action {
                         "folio_trylock_flag() looks at PG_locked again, and queues itself if it is set"
                     }
                     Wait::Put | Wait::PutWoken => "folio_put(), and sleeps",
-                    Wait::Sleep | Wait::StraySleep | Wait::Woken => "has been woken, and runs",
+                    Wait::Sleep | Wait::StraySleep => "signal_pending_state(), and no wake-up yet",
+                    Wait::Killed | Wait::KilledWoken => "finish_wait(), folio_put()",
+                    Wait::Woken => "has been woken, and runs",
                     Wait::Returned => "looks at PG_uptodate, folio_put()",
                     Wait::Locked | Wait::Gone => "is done",
                 };
@@ -575,6 +586,7 @@ impl Machine {
             waking: Vec::new(),
             dropped: false,
             reclaimed: false,
+            swallowed: false,
             faults: 0,
         }
     }
@@ -614,6 +626,7 @@ impl Machine {
         let wait = &mut s.of(who).1;
         *wait = match (*wait, kind) {
             (Wait::Put, _) => Wait::PutWoken,
+            (Wait::Killed, _) => Wait::KilledWoken,
             // They look the page up again.
             (_, Kind::Drops | Kind::Hugetlb) => Wait::Gone,
             _ => Wait::Woken,
@@ -687,6 +700,14 @@ impl Machine {
         }
     }
 
+    /// filemap_read_folio() says EINTR.
+    fn killed(&self, s: &mut State, who: Who) -> Wait {
+        if who != Who::Victim {
+            s.refs -= 1;
+        }
+        Wait::Gone
+    }
+
     /// Unless somebody comes who need not.
     fn sleeps_for_ever(&self, s: &State, sleep: Wait) -> bool {
         let mut actions = Vec::new();
@@ -695,7 +716,7 @@ impl Machine {
             !matches!(
                 action,
                 Action::Comes(..)
-                    | Action::Waits(_, _, Wait::NotYet)
+                    | Action::Waits(_, _, Wait::NotYet | Wait::Sleep)
                     | Action::Drops
                     | Action::Reclaims
                     | Action::BecomesTail
@@ -758,6 +779,15 @@ impl Machine {
             Wait::PutWoken => {
                 s.refs -= 1;
                 Wait::Gone
+            }
+            Wait::Sleep if exclusive && kind == Kind::Reads => Wait::Killed,
+            Wait::Killed if s.queue_lock.is_none() => {
+                s.queue.retain(|other| *other != who);
+                self.killed(s, who)
+            }
+            Wait::KilledWoken => {
+                s.swallowed = true;
+                self.killed(s, who)
             }
             Wait::Woken if exclusive => {
                 if s.locked.is_some() {
@@ -1099,7 +1129,10 @@ impl Model for Machine {
             Property::always("late-wake", |_, s: &State| s.faults & LATE_WAKE == 0),
             Property::always("tail", |_, s: &State| s.faults & TAIL == 0),
             Property::always("lost-wake", |m: &Self, s: &State| {
-                !m.sleeps_for_ever(s, Wait::Sleep)
+                s.swallowed || !m.sleeps_for_ever(s, Wait::Sleep)
+            }),
+            Property::always("killed-wake", |m: &Self, s: &State| {
+                !s.swallowed || !m.sleeps_for_ever(s, Wait::Sleep)
             }),
             Property::always("frozen", |_, s: &State| s.faults & FROZEN == 0),
             Property::always("stray-wait", |_, s: &State| s.faults & STRAY_WAIT == 0),
@@ -1139,7 +1172,7 @@ mod tests {
         ),
         (
             "read-lock",
-            "own-wait late-wake tail stray-wait stray-sleep",
+            "own-wait late-wake tail killed-wake stray-wait stray-sleep",
         ),
         // The dropper's own wake-up comes first, and the reader's reference goes with it.
         (
@@ -1203,7 +1236,7 @@ mod tests {
         ("read-waker-looks", "late-wake tail waits-on"),
         ("read-clear-under-lock", ""),
         ("readahead-holds-ref", "gives-up last-put"),
-        ("read-lock", "own-wait late-wake tail waits-on"),
+        ("read-lock", "own-wait late-wake tail killed-wake waits-on"),
         ("read-waiter-keeps-ref", "read-eio own-wait late-wake tail"),
     ];
 
@@ -1304,6 +1337,25 @@ mod tests {
             "the other file's filemap_read_folio(): looks at PG_uptodate, folio_put()",
         ];
         assert_eq!(found.lost["read-eio"], want);
+    }
+
+    /// The reader behind it sleeps until somebody else has the folio locked.
+    #[test]
+    fn a_wake_up_that_dies() {
+        let readers = |s: &State| !s.waiters && s.b.0 == Kind::Drops;
+        let found = check_from(&kernel("read-lock"), Source::ReadFolio, readers);
+        let want = [
+            "filemap_read_folio(): signal_pending_state(), and no wake-up yet",
+            "reader without a reference: folio_wait_bit_common(): the queue's lock, folio_set_waiters()",
+            "reader without a reference: folio_trylock_flag() looks at PG_locked again, and queues itself if it is set",
+            "reader without a reference: folio_put(), and sleeps",
+            "end of the read: folio_xor_flags_has_waiters(): PG_locked is clear",
+            "end of the read: folio_wake_bit(), if PG_waiters was seen: the queue's lock",
+            "end of the read: __wake_up_locked_key() comes to the next waiter, if there is one",
+            "filemap_read_folio(): finish_wait(), folio_put()",
+            "end of the read: folio_clear_waiters(), if the queue is empty; the queue's lock is dropped",
+        ];
+        assert_eq!(found.lost["killed-wake"][4..], want);
     }
 
     /// The waiter has kept its reference until it was woken, and that was too early for the end of the read.
