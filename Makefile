@@ -22,7 +22,7 @@ export FRESH
 # A 6.12 tree to use instead of the distribution's source; it is only read.
 export LINUX
 # Of `make live`, `make xfstests` and `make stress`; their scripts have what these are without being said.
-export CPUS BESIDE
+export CPUS BUSY BESIDE
 export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
 S := scripts
 
@@ -56,7 +56,7 @@ lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|alarms|stress|price FRESH=1 LINUX=TREE]
 	@$(S)/matrix.sh
 
-live: setup ## how often the live read race is lost without any delay [KERNEL=stock DURATION=5 CPUS=2 BESIDE=nothing|realtime|interrupts]
+live: setup ## how often the live read race is lost without any delay [KERNEL=stock DURATION=5 CPUS=2 BUSY=0 BESIDE=nothing|realtime|interrupts]
 	@KERNEL='$(if $(filter file,$(origin KERNEL)),stock,$(KERNEL))' $(S)/live.sh
 
 findings: setup ## losses of the live read race that came by themselves, over all runs [STORIES=1]

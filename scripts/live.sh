@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [KERNEL=stock DURATION=5 CPUS=2 BESIDE=nothing|realtime|interrupts] live.sh
+# Usage: [KERNEL=stock DURATION=5 CPUS=2 BUSY=0 BESIDE=nothing|realtime|interrupts] live.sh
 #
 # How often the live read race is lost when nothing is delayed, in DURATION minutes of a guest with so many
-# CPUs. Its host is as busy as it is: what else runs there makes windows long, and so does more than one
-# of the guest's CPUs for one of the host's. BESIDE=realtime means something where a task can be preempted
+# CPUs. What else runs on its host makes windows long (BUSY= threads that do nothing else), and so does more than
+# one of the guest's CPUs for one of the host's. BESIDE=realtime means something where a task can be preempted
 # in the kernel: it takes the variant with full preemption. tests/guest/live.sh is the guest's part.
 
 # shellcheck source=common.sh
@@ -16,10 +16,12 @@
 KERNEL=${KERNEL:-stock}
 DURATION=${DURATION:-5}
 CPUS=${CPUS:-2}
+BUSY=${BUSY:-0}
 BESIDE=${BESIDE:-nothing}
 
 check_number DURATION 1
 check_number CPUS 2
+check_number BUSY 0
 case $BESIDE in
 nothing | interrupts) ;;
 realtime) export CONFIG_VARIANT=${CONFIG_VARIANT:-preempt} ;;
@@ -27,4 +29,4 @@ realtime) export CONFIG_VARIANT=${CONFIG_VARIANT:-preempt} ;;
 esac
 "$WW_ROOT/scripts/kernel.sh" --patches "$KERNEL" >/dev/null
 
-KERNELS=$KERNEL exec "$WW_ROOT/scripts/lab.sh" live --kernel "$KERNEL" --minutes "$DURATION" --cpus "$CPUS" --beside "$BESIDE"
+KERNELS=$KERNEL exec "$WW_ROOT/scripts/lab.sh" live --kernel "$KERNEL" --minutes "$DURATION" --cpus "$CPUS" --busy "$BUSY" --beside "$BESIDE"

@@ -14,6 +14,8 @@ use crate::table::table;
 use anyhow::{bail, Result};
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 
 /// What scripts/live.sh says.
 #[derive(clap::Args)]
@@ -25,7 +27,10 @@ pub struct Args {
     /// Of the guest
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=64))]
     cpus: u8,
-    /// What goes on besides: nothing, realtime, interrupts
+    /// Threads that keep the host's CPUs busy meanwhile
+    #[arg(long, default_value_t = 0)]
+    busy: u8,
+    /// What goes on besides in the guest: nothing, realtime, interrupts
     #[arg(long, default_value = "nothing")]
     beside: String,
 }
@@ -41,19 +46,48 @@ pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
     ] {
         boot.env.push((name.to_string(), value));
     }
-    let guest = soak::run(lab, &boot, &format!("{} min", args.minutes))?;
+    let busy = Busy::new(args.busy);
+    let guest = soak::run(lab, &boot, &format!("{} min", args.minutes));
+    drop(busy);
+    let guest = guest?;
     let build = boot.kernel.dir.file_name().unwrap_or_default();
     let title = format!(
-        "live read race on {}, {} CPUs, {} min, beside: {}",
+        "live read race on {}, {} CPUs, {} min, beside: {}; on the host: {} busy threads on {} CPUs",
         build.to_string_lossy(),
         args.cpus,
         args.minutes,
-        args.beside
+        args.beside,
+        args.busy,
+        std::thread::available_parallelism()?
     );
     let text = format!("{title}\n\n{}", page(&guest)?);
     fs::write(guest.dir.join("table.md"), &text)?;
     println!("\n{text}");
     Ok(guest.result.outcome == Outcome::Pass)
+}
+
+/// Keeps the host busy while the value lives.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn new(threads: u8) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        for _ in 0..threads {
+            let over = over.clone();
+            std::thread::spawn(move || {
+                while !over.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(over)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 fn page(guest: &Guest) -> Result<String> {

@@ -244,7 +244,7 @@ enum Scenario {
         dir: PathBuf,
         #[command(flatten)]
         time: Time,
-        /// Threads that read another file and drop its pages
+        /// Threads that read the file whose pages are dropped
         #[arg(long, default_value_t = 3)]
         readers: usize,
         /// What goes on besides

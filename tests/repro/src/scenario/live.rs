@@ -3,8 +3,9 @@
 //! The live read race, left to itself: nothing is delayed, nobody is kept to a CPU, and how often it is lost is
 //! what comes out.
 //!
-//! Readers go through one file and drop its pages; beside them somebody reads another file, the pages of which
-//! are in the cache and not up to date ([`super::read_eio`]), so that a late wake-up that reaches him is an EIO.
+//! Readers go through one file. Somebody else drops its pages, and takes the next one that he gets for another
+//! file and reads that, with the page in the cache and not up to date ([`super::read_eio`]): a late wake-up
+//! that reaches him is an EIO.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,8 +25,6 @@ use crate::sys::{self, PAGE};
 const PAGES: u64 = 64;
 /// Of the file that is healthy.
 const HEALTHY: u64 = 256;
-/// Of one page each, after how many its reader drops them all.
-const READS: u64 = 4;
 /// How long the task with real-time priority runs, and rests.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -59,22 +58,21 @@ fn eio(result: std::io::Result<()>, what: &'static str) -> Result<bool> {
     }
 }
 
-fn read_and_drop(worker: &mut Worker<Shared>) -> Result<()> {
+fn read(worker: &mut Worker<Shared>) -> Result<()> {
     let mut buf = [0; PAGE];
-    let Shared { dropped, .. } = worker.shared;
     while worker.goes_on() {
         let at = worker.random.below(PAGES) * PAGE as u64;
-        if eio(dropped.read_exact_at(&mut buf, at), "a reader")? {
+        if eio(
+            worker.shared.dropped.read_exact_at(&mut buf, at),
+            "a reader",
+        )? {
             worker.shared.others_failed.fetch_add(1, Relaxed);
-        }
-        if worker.random.below(READS) == 0 {
-            sys::drop_cached(dropped)?;
         }
     }
     Ok(())
 }
 
-fn read_healthy(worker: &mut Worker<Shared>) -> Result<()> {
+fn drop_and_read(worker: &mut Worker<Shared>) -> Result<()> {
     let shared = worker.shared;
     let mut buf = [0; PAGE];
     'all: loop {
@@ -84,6 +82,7 @@ fn read_healthy(worker: &mut Worker<Shared>) -> Result<()> {
             }
             let right = page(n);
             let at = n * PAGE as u64;
+            sys::drop_cached(&shared.dropped)?;
             shared.healthy.write_all_at(&right[..BLOCK], at)?;
             shared.reads.fetch_add(1, Relaxed);
             if eio(
@@ -145,8 +144,8 @@ pub fn run(dir: &Path, clock: &Clock, readers: usize, what: Beside) -> Result<()
         others_failed: AtomicU64::new(0),
         over: AtomicBool::new(false),
     };
-    let mut work: Vec<(&str, Work<Shared>)> = vec![("the healthy file", read_healthy)];
-    work.extend((0..readers).map(|_| ("a reader that drops", read_and_drop as Work<Shared>)));
+    let mut work: Vec<(&str, Work<Shared>)> = vec![("the healthy file", drop_and_read)];
+    work.extend((0..readers).map(|_| ("a reader", read as Work<Shared>)));
     thread::scope(|scope| {
         let other = scope.spawn(|| beside(what, &shared.over));
         let done = crew::run(&shared, clock, &work);
