@@ -10,12 +10,16 @@
  * mapping, private data, the statistics of a device. Every call is one of the
  * kernel's own exported functions, not of the hooked one where that is static.
  *
+ * With reads=1 the cases are about the end of a read, and about a file read cold,
+ * and no others are measured.
+ *
  * /sys/kernel/debug/ww_driver: a write to `run` measures, a read of it shows what
  * was measured: one line a case, values sorted, in ticks.
  */
 #include <linux/completion.h>
 #include <linux/debugfs.h>
 #include <linux/file.h>
+#include <linux/kdebug.h>
 #include <linux/fs.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -24,7 +28,9 @@
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/sort.h>
+#include <asm/debugreg.h>
 #include <asm/msr.h>
+#include <asm/processor-flags.h>
 
 static char *path;
 module_param(path, charp, 0);
@@ -38,8 +44,15 @@ static unsigned int mb = 16;
 module_param(mb, uint, 0);
 MODULE_PARM_DESC(mb, "megabytes of the write that is measured as a whole (default: 16)");
 
+static bool reads;
+module_param(reads, bool, 0);
+MODULE_PARM_DESC(reads, "measure ends of reads, and files read cold, instead of the rest");
+
 /* How often it is. */
 #define WRITES 9
+
+/* Of the file that is read page by page, in megabytes. */
+#define RANDOM_MB 4
 
 /* Not counted: what is allocated on first use, per-CPU lists that fill up. */
 #define WARM_UP 64
@@ -55,6 +68,8 @@ enum ww_case {
 	WW_WAKE,
 	WW_END_READ,
 	WW_END_READ_WAKE,
+	WW_END_READ_WAITER,
+	WW_UNLOCK,
 	WW_ALLOC,
 	WW_FREE,
 	WW_ALLOC_BLOCK,
@@ -74,6 +89,8 @@ static const char *const names[WW_CASES] = {
 	[WW_WAKE] = "wake",
 	[WW_END_READ] = "end_read",
 	[WW_END_READ_WAKE] = "end_read_wake",
+	[WW_END_READ_WAITER] = "end_read_waiter",
+	[WW_UNLOCK] = "unlock",
 	[WW_ALLOC] = "alloc",
 	[WW_FREE] = "free",
 	[WW_ALLOC_BLOCK] = "alloc_block",
@@ -85,12 +102,32 @@ static const char *const names[WW_CASES] = {
 #define BLOCK_ORDER 9
 
 static u32 *samples[WW_CASES];
+/* Which of them are measured, by reads=. */
+static bool is_measured(unsigned int which)
+{
+	switch (which) {
+	case WW_NOTHING:
+	case WW_NOPS_100:
+	case WW_LOOP_1000:
+	case WW_END_READ:
+	case WW_END_READ_WAKE:
+		return true;
+	case WW_END_READ_WAITER:
+	case WW_UNLOCK:
+		return reads;
+	default:
+		return !reads;
+	}
+}
+
 static u64 writes[WRITES];
+static u64 cold[WRITES];
+static u64 cold_random[WRITES];
 static struct file *file;
 static struct folio *folio;
 static DEFINE_MUTEX(lock);
 static bool measured;
-/* The task that waits for writeback where somebody must. */
+/* The task that waits for writeback, or for a read, where somebody must. */
 static struct task_struct *waiter;
 static DECLARE_COMPLETION(go);
 static DECLARE_COMPLETION(done);
@@ -144,7 +181,10 @@ static int wait_again_and_again(void *unused)
 		wait_for_completion_interruptible(&go);
 		if (kthread_should_stop())
 			return 0;
-		folio_wait_writeback(folio);
+		if (reads)
+			folio_wait_locked(folio);
+		else
+			folio_wait_writeback(folio);
 		complete(&done);
 	}
 }
@@ -170,6 +210,19 @@ static void run_read(unsigned int n)
 	folio_clear_uptodate(folio);
 	folio_set_waiters(folio);
 	MEASURE(WW_END_READ_WAKE, n, folio_end_read(folio, true));
+
+	if (!reads)
+		return;
+	folio_lock(folio);
+	folio_clear_uptodate(folio);
+	complete(&go);
+	while (!folio_test_waiters(folio))
+		schedule_timeout_uninterruptible(1);
+	MEASURE(WW_END_READ_WAITER, n, folio_end_read(folio, true));
+	wait_for_completion(&done);
+
+	folio_lock(folio);
+	MEASURE(WW_UNLOCK, n, folio_unlock(folio));
 }
 
 static int run_alloc(unsigned int n)
@@ -243,6 +296,159 @@ static int run_write(unsigned int n)
 	return ret;
 }
 
+/*
+ * The reader's view: what it costs to read a file that is not in the page cache,
+ * by whatever tasks. With readahead, or page by page, where the reader has to
+ * wait for each.
+ */
+static int run_cold(unsigned int size, bool random, u64 *ticks)
+{
+	const size_t chunk = random ? PAGE_SIZE : 1 << 20;
+	const loff_t start = 1 << 20, end_pos = start + ((loff_t)size << 20);
+	loff_t pos = start;
+	u64 begin, end;
+	ssize_t ret;
+	void *data;
+
+	data = kvzalloc(chunk, GFP_KERNEL);
+	if (!data)
+		return -ENOMEM;
+	invalidate_mapping_pages(file->f_mapping, start >> PAGE_SHIFT, (end_pos - 1) >> PAGE_SHIFT);
+	spin_lock(&file->f_lock);
+	if (random)
+		file->f_mode |= FMODE_RANDOM;
+	else
+		file->f_mode &= ~FMODE_RANDOM;
+	spin_unlock(&file->f_lock);
+	begin = rdtsc();
+	while (pos < end_pos) {
+		ret = kernel_read(file, data, chunk, &pos);
+		if (ret != chunk) {
+			kvfree(data);
+			pr_err("ww_driver: read %zd bytes at %lld\n", ret, pos);
+			return ret < 0 ? ret : -EIO;
+		}
+	}
+	end = rdtsc();
+	kvfree(data);
+	*ticks = end - begin;
+	return 0;
+}
+
+/*
+ * How many locked instructions a call executes, by taking it step by step. With
+ * interrupts off: what is stepped through is the call and nothing else.
+ */
+static bool stepping;
+static u32 locked[WW_CASES];
+static u32 locked_now;
+
+static bool is_locked(const u8 *insn)
+{
+	/* With one CPU the kernel has made DS of its LOCK prefixes. Before a jump that is NOTRACK. */
+	if (insn[0] == 0xf0 || (insn[0] == 0x3e && (insn[1] != 0xff || (insn[2] & 0x38) < 0x10)))
+		return true;
+	/* xchg is locked by itself, if it is for memory. */
+	if ((insn[0] & 0xf0) == 0x40)
+		insn++;
+	return (insn[0] == 0x86 || insn[0] == 0x87) && insn[1] < 0xc0;
+}
+
+static int step(struct notifier_block *unused, unsigned long what, void *data)
+{
+	struct die_args *args = data;
+	unsigned long *dr6 = ERR_PTR(args->err);
+
+	if (what != DIE_DEBUG || !stepping || !(*dr6 & DR_STEP))
+		return NOTIFY_DONE;
+	if (is_locked((const u8 *)args->regs->ip))
+		locked_now++;
+	*dr6 &= ~DR_STEP;
+	return NOTIFY_STOP;
+}
+
+static struct notifier_block steps = {
+	.notifier_call = step,
+};
+
+#define COUNT_LOCKED(which, call)					\
+	do {								\
+		unsigned long irqs;					\
+									\
+		local_irq_save(irqs);					\
+		locked_now = 0;						\
+		stepping = true;					\
+		/* The first trap is behind the next instruction. */	\
+		asm volatile("pushf; orq %0, (%%rsp); popf; nop"	\
+			     : : "i" (X86_EFLAGS_TF) : "memory", "cc");	\
+		call;							\
+		asm volatile("pushf; andq %0, (%%rsp); popf"		\
+			     : : "i" (~X86_EFLAGS_TF) : "memory", "cc");	\
+		stepping = false;					\
+		locked[which] = locked_now;				\
+		local_irq_restore(irqs);				\
+	} while (0)
+
+static int count_locked(void)
+{
+	atomic_t known = ATOMIC_INIT(0);
+	int err;
+
+	err = register_die_notifier(&steps);
+	if (err)
+		return err;
+	COUNT_LOCKED(WW_NOTHING, barrier());
+	COUNT_LOCKED(WW_LOOP_1000, (atomic_inc(&known), atomic_xchg(&known, 1)));
+
+	folio_lock(folio);
+	folio_clear_uptodate(folio);
+	COUNT_LOCKED(WW_END_READ, folio_end_read(folio, true));
+
+	folio_lock(folio);
+	folio_clear_uptodate(folio);
+	folio_set_waiters(folio);
+	COUNT_LOCKED(WW_END_READ_WAKE, folio_end_read(folio, true));
+
+	folio_lock(folio);
+	folio_clear_uptodate(folio);
+	complete(&go);
+	while (!folio_test_waiters(folio))
+		schedule_timeout_uninterruptible(1);
+	COUNT_LOCKED(WW_END_READ_WAITER, folio_end_read(folio, true));
+	wait_for_completion(&done);
+
+	folio_lock(folio);
+	COUNT_LOCKED(WW_UNLOCK, folio_unlock(folio));
+	unregister_die_notifier(&steps);
+	/* An increment and an exchange are two. */
+	if (locked[WW_NOTHING] == 0 && locked[WW_LOOP_1000] == 2)
+		return 0;
+	pr_err("ww_driver: %u locked instructions in nothing, %u in two\n",
+	       locked[WW_NOTHING], locked[WW_LOOP_1000]);
+	return -EIO;
+}
+
+static int measure_reads(void)
+{
+	unsigned int n;
+	int err;
+
+	/* There is something to be read. */
+	err = run_write(0);
+	for (n = 0; !err && n < WRITES; n++) {
+		err = run_cold(mb, false, &cold[n]);
+		if (!err)
+			err = run_cold(RANDOM_MB, true, &cold_random[n]);
+	}
+	for (n = 0; !err && n < WARM_UP + calls; n++) {
+		run_known(n);
+		run_read(n);
+		if (n % 64 == 0)
+			cond_resched();
+	}
+	return err ?: count_locked();
+}
+
 static int compare_u64(const void *a, const void *b)
 {
 	u64 x = *(const u64 *)a, y = *(const u64 *)b;
@@ -257,9 +463,9 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int measure(void)
+static int measure_writes(void)
 {
-	unsigned int i, n;
+	unsigned int n;
 	int err;
 
 	/* The kernel's bookkeeping of a device's bandwidth is in full swing after it. */
@@ -282,9 +488,22 @@ static int measure(void)
 		if (err)
 			return err;
 	}
+	return 0;
+}
+
+static int measure(void)
+{
+	unsigned int i;
+	int err;
+
+	err = reads ? measure_reads() : measure_writes();
+	if (err)
+		return err;
 	for (i = 0; i < WW_CASES; i++)
 		sort(samples[i], calls, sizeof(u32), compare, NULL);
 	sort(writes, WRITES, sizeof(u64), compare_u64, NULL);
+	sort(cold, WRITES, sizeof(u64), compare_u64, NULL);
+	sort(cold_random, WRITES, sizeof(u64), compare_u64, NULL);
 	return 0;
 }
 
@@ -301,6 +520,13 @@ static ssize_t run_store(struct file *unused, const char __user *buf, size_t len
 	return err ?: len;
 }
 
+static void show_whole(struct seq_file *m, const char *what, unsigned int size, const u64 *w)
+{
+	seq_printf(m, "%s_%u_mb min=%llu p10=%llu median=%llu p90=%llu max=%llu calls=%u\n",
+		   what, size, w[0], w[WRITES / 10], w[WRITES / 2],
+		   w[WRITES - 1 - WRITES / 10], w[WRITES - 1], WRITES);
+}
+
 static int run_show(struct seq_file *m, void *unused)
 {
 	unsigned int i;
@@ -310,13 +536,24 @@ static int run_show(struct seq_file *m, void *unused)
 		for (i = 0; i < WW_CASES; i++) {
 			const u32 *s = samples[i];
 
+			if (!is_measured(i))
+				continue;
 			seq_printf(m, "%s min=%u p10=%u median=%u p90=%u max=%u calls=%u\n",
 				   names[i], s[0], s[calls / 10], s[calls / 2],
 				   s[calls - 1 - calls / 10], s[calls - 1], calls);
 		}
-		seq_printf(m, "write_%u_mb min=%llu p10=%llu median=%llu p90=%llu max=%llu calls=%u\n",
-			   mb, writes[0], writes[WRITES / 10], writes[WRITES / 2],
-			   writes[WRITES - 1 - WRITES / 10], writes[WRITES - 1], WRITES);
+		if (reads) {
+			for (i = 0; i < WW_CASES; i++) {
+				if (is_measured(i) && i != WW_NOPS_100)
+					seq_printf(m, "locked_%s min=%u p10=%u median=%u p90=%u max=%u calls=1\n",
+						   names[i], locked[i], locked[i], locked[i],
+						   locked[i], locked[i]);
+			}
+			show_whole(m, "read", mb, cold);
+			show_whole(m, "read_random", RANDOM_MB, cold_random);
+		} else {
+			show_whole(m, "write", mb, writes);
+		}
 	}
 	mutex_unlock(&lock);
 	return 0;
