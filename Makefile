@@ -53,7 +53,7 @@ stress: setup ## other people's programs at work, data verified [KERNEL=fixed DU
 lifecycle: setup ## the module comes and goes [CYCLES=2000 CONFIG_VARIANT=]
 	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'
 
-matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|alarms|stress|price FRESH=1 LINUX=TREE]
+matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=races|alarms|stress|price|reads FRESH=1 LINUX=TREE]
 	@$(S)/matrix.sh
 
 live: setup ## how often the live read race is lost without any delay [KERNEL=stock DURATION=5 CPUS=2 BUSY=0 BESIDE=nothing|realtime|interrupts]

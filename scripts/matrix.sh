@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [ONLY=KEY,KEY...] [PART=races|alarms|stress|price] [FRESH=1] matrix.sh
+# Usage: [ONLY=KEY,KEY...] [PART=races|alarms|stress|price|reads] [FRESH=1] matrix.sh
 #
 # Builds the kernel of each proposal, and has the lab run the same races on all of them, try their
-# assertions, stress them, and count what each costs. A series that does not apply is named, with its
-# hunk, and the others go on; the exit status tells. Without ONLY all of patches/6.12, and the kernel as
-# it ships.
+# assertions, stress them, and count what each costs; and the second table, of the fixes for the end of a
+# read (PART=reads). A series that does not apply is named, with its hunk, and the others go on; the exit
+# status tells. Without ONLY all of patches/6.12 that PART is about, and the kernel as it ships.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -14,11 +14,14 @@
 if [[ -n ${ONLY:-} ]]; then
 	read -r -a keys <<<"${ONLY//,/ }"
 else
-	mapfile -t keys < <(
-		echo stock
-		echo broken
-		find "$WW_ROOT/patches/6.12" -mindepth 2 -name series -printf '%h\n' | sed 's,.*/,,' | grep -vx -e regress -e fix | sort
-	)
+	series=$(find "$WW_ROOT/patches/6.12" -mindepth 2 -name series -printf '%h\n' | sed 's,.*/,,' | grep -v -e '^regress$' -e '^fix$' -e '^rfc-' | sort)
+	# What is about the end of a read is called so, and has a table of its own.
+	case ${PART:-} in
+	'') series=$(printf '%s\n' broken "$series") ;;
+	reads) series=$(grep '^read' <<<"$series") ;;
+	*) series=$(printf '%s\n' broken "$series" | grep -v '^read') ;;
+	esac
+	mapfile -t keys <<<"$(printf '%s\n' stock "$series")"
 fi
 ((${#keys[@]})) || die "ONLY=$ONLY names no proposal"
 for key in "${keys[@]}"; do
@@ -30,15 +33,15 @@ for key in "${keys[@]}"; do
 done
 
 case ${PART:-} in
-'' | races | alarms | stress | price) ;;
-*) die "PART=$PART: there are races, alarms, stress and price" ;;
+'' | races | alarms | stress | price | reads) ;;
+*) die "PART=$PART: there are races, alarms, stress, price and reads" ;;
 esac
 
 built=()
 args=()
 for key in "${keys[@]}"; do
 	if kernel=$("$WW_ROOT/scripts/kernel.sh" "$key"); then
-		if [[ -z ${PART:-} || ${PART:-} == price ]]; then
+		if [[ -z ${PART:-} || ${PART:-} == price || ${PART:-} == reads ]]; then
 			bench=$("$WW_ROOT/scripts/bench.sh" --modules "$kernel/kdir")
 			export "WW_BENCH_${key//-/_}=$bench" # names of variables have no dashes
 		fi

@@ -7,11 +7,13 @@
 //! next one. What was measured is kept under everything that went in, so a run that was
 //! interrupted goes on where it stopped.
 //!
-//! One file for each other part: `alarms`, `stress`, `price`; and `page`, which shows them all.
+//! One file for each other part: `alarms`, `stress`, `price`; `reads`, the second table, which is about
+//! the end of a read and has kernels of its own; and `page`, which shows them all.
 
 mod alarms;
 mod page;
 mod price;
+mod reads;
 mod stress;
 
 use crate::console::chief_splat;
@@ -119,6 +121,7 @@ pub enum Part {
     Alarms,
     Stress,
     Price,
+    Reads,
 }
 
 /// What became of a race.
@@ -230,6 +233,8 @@ struct Matrix<'a> {
     qemu: &'a str,
     accel: Accel,
     rows: &'a [Row],
+    /// The fixes for the end of a read.
+    reads: &'a [Row],
 }
 
 /// One run of `lab matrix`.
@@ -342,16 +347,14 @@ pub fn verb(
         fresh,
     };
     let asked = |only| part.is_none_or(|part| part == only);
-    let mut rows = Vec::new();
-    let mut broken = Vec::new();
-    for (key, about) in ROWS {
-        let mut row = Row::new(key, about);
-        if failed.iter().any(|failed| failed == key) {
-            row.error = Some("does not apply or does not build, see above".to_string());
-            broken.push(row);
-        } else if keys.iter().any(|asked| asked == key) {
-            rows.push(row);
-        }
+    let (mut rows, mut broken) = asked_for(ROWS, keys, failed);
+    let (mut reads, mut broken_reads) = asked_for(reads::ROWS, keys, failed);
+    // A kernel of both tables has a row in each.
+    if part.is_some_and(|part| part != Part::Reads) {
+        (reads, broken_reads) = (Vec::new(), Vec::new());
+    }
+    if part == Some(Part::Reads) {
+        (rows, broken) = (Vec::new(), Vec::new());
     }
     let begun = Instant::now();
     if asked(Part::Races) {
@@ -388,12 +391,21 @@ pub fn verb(
     if asked(Part::Price) {
         // Instructions are counted: who else uses the machine makes no difference.
         each(&mut rows, 2, |row| {
-            row.price = Some(price::measure(&lane, &row.key)?);
+            row.price = Some(price::measure(&lane, &row.key, "price")?);
             Ok(())
         })?;
         progress(begun, "the instructions are counted");
     }
+    if !reads.is_empty() {
+        each(&mut reads, 1, |row| reads::measure(&lane, row))?;
+        each(&mut reads, 2, |row| {
+            row.price = Some(price::measure(&lane, &row.key, "price-reads")?);
+            Ok(())
+        })?;
+        progress(begun, "the ends of reads are done");
+    }
     rows.append(&mut broken);
+    reads.append(&mut broken_reads);
     for row in &mut rows {
         row.model = modelled(&row.key);
     }
@@ -401,10 +413,16 @@ pub fn verb(
         (Part::Races, text(&rows)),
         (Part::Stress, stress::text(&rows)),
         (Part::Price, price::text(&rows)),
+        (Part::Reads, reads::text(&reads)),
     ];
+    let shown = |part| match part {
+        Part::Reads => !reads.is_empty(),
+        Part::Stress => !rows.is_empty() && (asked(part) || asked(Part::Alarms)),
+        _ => !rows.is_empty() && asked(part),
+    };
     let text: Vec<String> = parts
         .into_iter()
-        .filter(|(part, _)| asked(*part) || (*part == Part::Stress && asked(Part::Alarms)))
+        .filter(|(part, _)| shown(*part))
         .map(|(_, text)| text)
         .collect();
     let text = text.join("\n");
@@ -417,6 +435,7 @@ pub fn verb(
         qemu: &lab.qemu_version,
         accel,
         rows: &rows,
+        reads: &reads,
     };
     let json = run_dir.join("matrix.json");
     fs::write(&json, serde_json::to_string_pretty(&all)? + "\n")?;
@@ -431,7 +450,23 @@ pub fn verb(
                 .as_ref()
                 .is_none_or(|stress| stress.mark != Mark::Unknown)
     };
-    Ok(rows.iter().all(known))
+    Ok(rows.iter().chain(&reads).all(known))
+}
+
+/// The rows of a table for `keys`, and one for each of `failed`.
+fn asked_for(table: &[(&str, &str)], keys: &[String], failed: &[String]) -> (Vec<Row>, Vec<Row>) {
+    let mut rows = Vec::new();
+    let mut broken = Vec::new();
+    for (key, about) in table {
+        let mut row = Row::new(key, about);
+        if failed.iter().any(|failed| failed == key) {
+            row.error = Some("does not apply or does not build, see above".to_string());
+            broken.push(row);
+        } else if keys.iter().any(|asked| asked == key) {
+            rows.push(row);
+        }
+    }
+    (rows, broken)
 }
 
 /// Of all kernels: they are built from one tree.
@@ -465,10 +500,12 @@ fn modelled(key: &str) -> BTreeMap<String, Vec<String>> {
 }
 
 fn about(key: &str) -> Result<&'static str> {
-    match ROWS.iter().find(|(row, _)| *row == key) {
+    match ROWS.iter().chain(reads::ROWS).find(|(row, _)| *row == key) {
         Some((_, about)) => Ok(about),
         None => {
-            let keys: Vec<&str> = ROWS.iter().map(|(key, _)| *key).collect();
+            let all = ROWS.iter().chain(reads::ROWS);
+            let keys: BTreeSet<&str> = all.map(|(key, _)| *key).collect();
+            let keys: Vec<&str> = keys.into_iter().collect();
             bail!("no proposal `{key}`: there are {}", keys.join(", "))
         }
     }

@@ -2,7 +2,7 @@
 
 //! matrix.html: one page that needs no other file and no network.
 
-use super::{price, stress, Mark, Matrix, Row, RACES};
+use super::{price, reads, stress, Mark, Matrix, Row, RACES};
 use crate::debugfs::length;
 use maud::{html, Markup, PreEscaped, DOCTYPE};
 
@@ -36,6 +36,7 @@ pub fn page(all: &Matrix) -> String {
                 @if has(|row| row.stress.as_ref().is_some_and(|s| !s.windows.is_empty())) { (windows(rows)) }
                 @if has(|row| row.price.is_some()) { (priced(rows)) }
                 (counterexamples(rows))
+                @if !all.reads.is_empty() { (ends_of_reads(all.reads)) }
             }
         }
     }
@@ -125,6 +126,41 @@ fn priced(rows: &[Row]) -> Markup {
     }
 }
 
+/// The second table.
+fn ends_of_reads(rows: &[Row]) -> Markup {
+    html! {
+        h1 { "Every fix for the end of a read" }
+        table {
+            tr { th { "kernel" } @for (race, what) in reads::RACES { th title=(what) { (race) } } th { "wakewatch said" } }
+            @for row in rows {
+                tr {
+                    th title=(row.about) { (row.key) }
+                    @for (race, _) in reads::RACES {
+                        @let (text, class) = reads::sign(row, race);
+                        @let why = row.cells.get(*race).map_or("", |cell| cell.evidence.as_str());
+                        td class=(class) title=(why) { (text) }
+                    }
+                    td { (row.said()) }
+                }
+            }
+        }
+        ul { @for (race, what) in reads::RACES { li { code { (race) } ": " (what) } } }
+        @if rows.iter().any(|row| row.price.is_some()) {
+            h2 { "What an end of a read costs" }
+            p { "Instructions, and in brackets the locked ones among them; of files, a page." }
+            table {
+                tr { th { "kernel" } @for (_, what) in reads::PRICES { th { (what) } } }
+                @for row in rows {
+                    tr {
+                        th title=(row.about) { (row.key) }
+                        @for n in 0..reads::PRICES.len() { td.n { (reads::priced(row, n).unwrap_or_default()) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn counterexamples(rows: &[Row]) -> Markup {
     html! {
         h2 { "How each is lost: the model's shortest way" }
@@ -190,9 +226,16 @@ mod tests {
             qemu: "10",
             accel: Accel::Tcg,
             rows: &[row],
+            reads: &[Row::new("read-lock", "c")],
         };
         let html = page(&all);
-        for want in ["one &amp; two", "kernel BUG at x", "16 us", "a &lt;b&gt;"] {
+        for want in [
+            "one &amp; two",
+            "kernel BUG at x",
+            "16 us",
+            "a &lt;b&gt;",
+            "read-lock",
+        ] {
             assert!(html.contains(want), "{want}");
         }
         assert!(!html.contains("http") && !html.contains("src="));

@@ -20,29 +20,28 @@ pub const PRICES: &[(&str, &str)] = &[
     ("end_writeback_waiter", "end, a task waits"),
     ("write_16_mb", "page written"),
 ];
-const PAGES_WRITTEN: u64 = (16 << 20) / 4096;
 /// Two readings of the counter with nothing between them.
 const EMPTY: &str = "nothing";
 
 /// A spread for each round, by case; in ticks of the counter, those of its reading included.
 pub type Price = BTreeMap<String, Vec<Spread>>;
 
-/// Counts the instructions of a kernel, or takes what was counted before.
-pub fn measure(lane: &Lane, key: &str) -> Result<Price> {
+/// Counts the instructions of a kernel with a script of tests/guest, or takes what was counted before.
+pub fn measure(lane: &Lane, key: &str, script: &str) -> Result<Price> {
     let name = format!("WW_BENCH_{}", key.replace('-', "_"));
     let modules = std::env::var(&name).with_context(|| {
         format!("{name} is not set: start the matrix through scripts/matrix.sh")
     })?;
     let goes_in = [modules.clone()];
     lane.kept(
-        "price",
+        script,
         key,
         &goes_in,
-        &["lib", "price"],
+        &["lib", script],
         |_| true,
         || {
-            let name = format!("price-{key}");
-            let mut boot = Boot::of_scripts(lane.lab, key, &name, &["price"])?;
+            let name = format!("{script}-{key}");
+            let mut boot = Boot::of_scripts(lane.lab, key, &name, &[script])?;
             boot.machine = bench::COUNTING.map(str::to_string).to_vec();
             boot.env.push(("WW_BENCH".to_string(), modules));
             let guest = lane.boot(Accel::Tcg, &boot)?;
@@ -58,11 +57,7 @@ pub fn measure(lane: &Lane, key: &str) -> Result<Price> {
 /// Instructions of a case in each round, without those of the reading of the counter.
 pub fn instructions(row: &Row, case: &str) -> Option<Vec<u64>> {
     let price = row.price.as_ref()?;
-    let parts = if case.starts_with("write_") {
-        PAGES_WRITTEN
-    } else {
-        1
-    };
+    let parts = pages(case).unwrap_or(1);
     let empty = price.get(EMPTY)?.first()?.median;
     let rounds = price.get(case)?.iter();
     Some(
@@ -70,6 +65,12 @@ pub fn instructions(row: &Row, case: &str) -> Option<Vec<u64>> {
             .map(|spread| (spread.median.saturating_sub(empty) + parts / 2) / parts)
             .collect(),
     )
+}
+
+/// Of a case that is a whole file, as `write_16_mb`.
+fn pages(case: &str) -> Option<u64> {
+    let (_, mb) = case.strip_suffix("_mb")?.rsplit_once('_')?;
+    Some((mb.parse::<u64>().ok()? << 20) / 4096)
 }
 
 /// What each costs; both rounds where they differ.
@@ -105,4 +106,16 @@ pub fn text(rows: &[Row]) -> String {
          written and synced; medians of two rounds, both where they differ. `speed` is what a writer\n\
          has of that of `broken`, if time were instructions.\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pages;
+
+    #[test]
+    fn a_whole_file_has_its_size_in_its_name() {
+        assert_eq!(pages("write_16_mb"), Some(4096));
+        assert_eq!(pages("read_random_4_mb"), Some(1024));
+        assert_eq!(pages("end_writeback"), None);
+    }
 }
