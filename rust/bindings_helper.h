@@ -24,6 +24,18 @@
 /* trace.c */
 DECLARE_TRACEPOINT(window);
 
+/*
+ * Where compat.rs finds words of a struct page. `lru` shares its first word with
+ * what tells a tail from a head: `compound_head`, since 7.0 `compound_info`.
+ */
+enum {
+	WW_AT_FLAGS	= offsetof(struct page, flags),
+	WW_AT_HEAD	= offsetof(struct page, lru),
+	WW_AT_MAPCOUNT	= offsetof(struct page, _mapcount),
+	WW_AT_MAPPING	= offsetof(struct folio, mapping),
+	WW_AT_INDEX	= offsetof(struct folio, index),
+};
+
 /* helpers.c */
 int ww_folio_large_mapcount(const struct folio *folio);
 bool ww_flags_left(unsigned long flags);
@@ -51,6 +63,10 @@ struct folio *ww_waiter_folio(struct wait_queue_entry *wait, int *bit_nr);
 struct folio *ww_key_folio(const void *wait_page_key, int *bit_nr);
 void ww_nobody_calls(void);
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance);
+struct dentry *ww_debugfs_create_file(const char *name, umode_t mode, struct dentry *parent,
+				      void *data, const struct file_operations *fops);
+void ww_preempt_disable(void);
+void ww_preempt_enable(void);
 void ww_tracepoint_synchronize_unregister(void);
 
 #define WW_CONTEXT_TASK		0

@@ -9,7 +9,7 @@ use crate::{
         origin::{origin, Call, Origin},
         symbol::Range,
     },
-    hook::{stack::Trampolines, Regs},
+    hook::{kprobe, stack::Trampolines, Regs},
     percpu::PerCpu,
     stats::{Counter, Stats},
     text::{Line, Sink},
@@ -36,8 +36,11 @@ pub(crate) struct Site {
 pub(crate) struct Callers {
     sites: Sites,
     rows: PerCpu<Rows>,
-    /// Where the return address of `folio_end_writeback()` is, as [`Callers::site_of_caller`] learned it.
-    learned: AtomicU64,
+    /// How far from a return address that of the next frame is, as [`Callers::site_of_caller`] learned it:
+    /// of who calls `__folio_end_writeback()`, and of `folio_end_writeback()` behind that.
+    learned: [AtomicU64; 2],
+    /// `folio_end_writeback()`, which calls `folio_end_writeback_no_dropbehind()` since 6.18, as others do.
+    wrapper: Range,
     trampolines: Trampolines,
     stats: Arc<Stats>,
 }
@@ -48,7 +51,8 @@ impl Callers {
         Ok(Self {
             sites: Sites::new(),
             rows: PerCpu::zeroed()?,
-            learned: AtomicU64::new(0),
+            learned: [const { AtomicU64::new(0) }; 2],
+            wrapper: kprobe::range(c_str!("folio_end_writeback")).unwrap_or_default(),
             trampolines: Trampolines::find(),
             stats,
         })
@@ -57,61 +61,83 @@ impl Callers {
     /// Who called the probed function. For kprobe handlers at a function's entry.
     #[inline]
     pub(crate) fn site(&self, function: Function, regs: &Regs) -> Site {
-        self.site_at(function, regs.sp())
+        self.site_at(function, regs.sp(), None)
     }
 
     /// Who called the function that called the probed one: the address behind
-    /// `folio_end_writeback()` for a probe at the entry of `__folio_end_writeback()`; in that one, if
-    /// the kernel has no unwind tables (CONFIG_UNWINDER_ORC) to tell. For kprobe handlers at a function's entry.
+    /// `folio_end_writeback()` for a probe at the entry of `__folio_end_writeback()`, or behind what calls
+    /// that in its place; in that one, if the kernel has no unwind tables (CONFIG_UNWINDER_ORC) to tell. For
+    /// kprobe handlers at a function's entry.
     ///
     /// The distance from the stack pointer to that return address is a constant of the place of the
     /// call. It is taken from the unwind tables once and kept; a call from another place replaces it.
     #[inline]
     pub(crate) fn site_of_caller(&self, function: Function, regs: &Regs) -> Site {
-        let learned = self.learned.load(Relaxed);
-        let low = regs.top() as u64 & 0xffff_ffff;
-        let offset = if learned >> 32 == low {
+        let mut slot = regs.sp().wrapping_add(self.distance(0, regs.top(), regs));
+        // SAFETY: A word of the current stack, see `site_at`.
+        let caller = unsafe { (slot as *const usize).read_volatile() };
+        if self.wrapper.has(caller) {
+            slot = slot.wrapping_add(self.distance(1, caller, regs));
+        }
+        self.site_at(function, slot, Some(regs))
+    }
+
+    /// From the slot of the return address `place` to that of the function that `place` is in, which is the
+    /// caller of the probed one, or (1) the next. 0 if that can't be told.
+    #[inline(always)]
+    fn distance(&self, frame: usize, place: usize, regs: &Regs) -> usize {
+        let learned = self.learned[frame].load(Relaxed);
+        if learned >> 32 == place as u64 & 0xffff_ffff {
             learned as usize & 0xffff_ffff
         } else {
-            self.learn(regs)
-        };
-        self.site_at(function, regs.sp().wrapping_add(offset))
+            self.learn(frame, place, regs)
+        }
     }
 
     #[cold]
-    fn learn(&self, regs: &Regs) -> usize {
-        let ([slot], found) = self.trampolines.slots::<1>(regs);
-        if found == 0 {
-            return 0;
-        }
+    fn learn(&self, frame: usize, place: usize, regs: &Regs) -> usize {
+        let (slots, found) = self.trampolines.slots::<2>(regs);
+        let (from, to) = match (frame, found) {
+            (0, 1..) => (regs.sp(), slots[0]),
+            (1, 2) => (slots[0], slots[1]),
+            _ => return 0,
+        };
         // Below 4 GB, like all of a stack.
-        let offset = slot.wrapping_sub(regs.sp()) & 0xffff_ffff;
-        // A tracer's trampoline is no place of a call.
-        if self.return_address(regs) == Some(regs.top()) {
-            let low = regs.top() as u64 & 0xffff_ffff;
-            self.learned.store((low << 32) | offset as u64, Relaxed);
+        let distance = to.wrapping_sub(from) & 0xffff_ffff;
+        // A tracer's trampoline is no place of a call; of the next frame, it has been looked at.
+        if frame != 0 || self.return_address(regs) == Some(place) {
+            let low = place as u64 & 0xffff_ffff;
+            self.learned[frame].store((low << 32) | distance as u64, Relaxed);
         }
-        offset
+        distance
     }
 
-    /// The call site whose return address is at `slot`.
+    /// The call site whose return address is at `slot`; not one in the wrapper, if there are registers to look
+    /// behind it.
     #[inline(always)]
-    fn site_at(&self, function: Function, slot: usize) -> Site {
+    fn site_at(&self, function: Function, slot: usize, wrapped: Option<&Regs>) -> Site {
         // SAFETY: The caller's slot, or one that the unwind tables have for calls from the same place: a word
         // of the current stack.
         let caller = unsafe { (slot as *const usize).read_volatile() };
         match self.sites.known(function, caller as u64) {
             // No trampoline is ever among them.
             Some(row) => Site { caller, row },
-            None => self.new_site(function, slot),
+            None => self.new_site(function, slot, wrapped),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn new_site(&self, function: Function, slot: usize) -> Site {
+    fn new_site(&self, function: Function, slot: usize, wrapped: Option<&Regs>) -> Site {
         // SAFETY: As above.
-        let caller = unsafe { self.trampolines.return_address(slot) }.unwrap_or(0);
+        let mut caller = unsafe { self.trampolines.return_address(slot) }.unwrap_or(0);
+        // Tracers have hidden that it is in the wrapper.
+        if let Some(regs) = wrapped.filter(|_| self.wrapper.has(caller)) {
+            if let ([_, slot], 2) = self.trampolines.slots::<2>(regs) {
+                // SAFETY: As above.
+                caller = unsafe { self.trampolines.return_address(slot) }.unwrap_or(0);
+            }
+        }
         let row = match caller {
             0 => None,
             caller => self.sites.row(function, caller as u64),

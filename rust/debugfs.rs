@@ -97,7 +97,7 @@ impl File for Amplify {
 
     fn write(control: &Control, text: &str) -> Result {
         let spec = Spec::parse(text).map_err(|err| {
-            pr_err!("amplify: {}\n", Line::of(format_args!("{err}")));
+            pr_err!("amplify: {}\n", Line::of(format_args!("{err}")).text());
             code::EINVAL
         })?;
         control.set_amplify(spec)
@@ -145,7 +145,7 @@ impl File for Knobs {
     fn write(control: &Control, text: &str) -> Result {
         control.configure(|config| {
             config.with(text).map_err(|err| {
-                pr_err!("config: {}\n", Line::of(format_args!("{err}")));
+                pr_err!("config: {}\n", Line::of(format_args!("{err}")).text());
                 code::EINVAL
             })
         })
@@ -232,7 +232,7 @@ impl Directory {
         let fops: *const bindings::file_operations = &*self._fops[fops];
         // SAFETY: Control and fops live as long as the file, by the type invariants of `self`.
         let file = unsafe {
-            bindings::debugfs_create_file(
+            bindings::ww_debugfs_create_file(
                 F::NAME.as_char_ptr(),
                 F::MODE,
                 self.dir.as_ptr(),

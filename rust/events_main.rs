@@ -21,7 +21,6 @@ use test_page::{EndWriteback, StartWriteback, WakeBit, PRIVATE, UPTODATE, WAITER
 module! {
     type: Events,
     name: "wakewatch_events",
-    author: "wakewatch contributors",
     description: "Raises events that wakewatch is to find, for a test",
     license: "GPL",
 }

@@ -3,9 +3,11 @@
  * The kernel's inline functions and macros that Rust cannot call. One line
  * each: whoever finds a decision here has found a bug.
  */
+#include <linux/debugfs.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/percpu.h>
+#include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
 #include <linux/version.h>
@@ -126,6 +128,24 @@ noinline void ww_nobody_calls(void)
 struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance)
 {
 	return get_kretprobe(instance);
+}
+
+/* A macro since 6.14. */
+struct dentry *ww_debugfs_create_file(const char *name, umode_t mode, struct dentry *parent,
+				      void *data, const struct file_operations *fops)
+{
+	return debugfs_create_file(name, mode, parent, data, fops);
+}
+
+/* For handlers of tracepoints, which can be preempted since 7.0. */
+void ww_preempt_disable(void)
+{
+	preempt_disable_notrace();
+}
+
+void ww_preempt_enable(void)
+{
+	preempt_enable_notrace();
 }
 
 void ww_tracepoint_synchronize_unregister(void)

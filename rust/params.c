@@ -5,9 +5,13 @@
  * are 0: what can be changed later is a file in debugfs, and a second, stale
  * place to read it would mislead.
  */
+#include <linux/module.h>
 #include <linux/moduleparam.h>
 
 #include "bindings_helper.h"
+
+/* In C because `author` of `module!` has become a list (6.15). */
+MODULE_AUTHOR("wakewatch contributors");
 
 bool ww_param_enable = true;
 module_param_named(enable, ww_param_enable, bool, 0);

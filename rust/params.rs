@@ -60,10 +60,9 @@ impl Params {
             None
         } else {
             // SAFETY: A parameter is a C string that lives as long as the module.
-            let text = compat::c_bytes(unsafe { CStr::from_char_ptr(amplify) });
-            let text = core::str::from_utf8(text).unwrap_or("(not text)");
+            let text = compat::c_text(unsafe { CStr::from_char_ptr(amplify) });
             Spec::parse(text).map_err(|err| {
-                pr_err!("amplify: {}\n", Line::of(format_args!("{err}")));
+                pr_err!("amplify: {}\n", Line::of(format_args!("{err}")).text());
                 EINVAL
             })?
         };
@@ -79,7 +78,7 @@ impl Params {
 /// Is the function that parameter `name` says the one that is meant? What its arguments are is known of that
 /// one alone.
 fn function(name: &str, symbol: &CStr, meant: &str) -> Result {
-    let symbol = core::str::from_utf8(compat::c_bytes(symbol)).unwrap_or("(not text)");
+    let symbol = compat::c_text(symbol);
     if is_clone_of(symbol, meant) {
         return Ok(());
     }

@@ -32,6 +32,25 @@ unsafe impl Zeroed for Notes {}
 // SAFETY: Several of what is `Zeroed`.
 unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
 
+/// As long as one lives, the task stays on its CPU and runs.
+pub(crate) struct NoPreempt(PhantomData<*mut ()>);
+
+impl NoPreempt {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        // SAFETY: Any context; undone by `drop`.
+        unsafe { bindings::ww_preempt_disable() };
+        Self(PhantomData)
+    }
+}
+
+impl Drop for NoPreempt {
+    fn drop(&mut self) {
+        // SAFETY: `new` has disabled it, on this CPU: not `Send`, and nothing between has slept.
+        unsafe { bindings::ww_preempt_enable() };
+    }
+}
+
 /// A `T` for each possible CPU.
 ///
 /// # Invariants

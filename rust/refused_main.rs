@@ -17,7 +17,6 @@ use test_page::{EndWriteback, WakeBit, ACTIVE, WRITEBACK};
 module! {
     type: Refused,
     name: "wakewatch_refused",
-    author: "wakewatch contributors",
     description: "Frees a page that the allocator refuses, for a test",
     license: "GPL",
 }

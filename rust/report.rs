@@ -394,7 +394,7 @@ impl Reporter {
     /// Called by the kernel only, with the `raise` of a `Reporter`; in hardirq context.
     unsafe extern "C" fn raise_trampoline(work: *mut bindings::irq_work) {
         // SAFETY: `Running` lives until no irq_work of its reporter runs.
-        let this = unsafe { &*kernel::container_of!(work, Self, raise) };
+        let this = unsafe { &*kernel::container_of!(compat::opaque(work), Self, raise) };
         // SAFETY: Initialised by `start`. Hardirq context is fine.
         unsafe { bindings::ww_schedule_delayed_work(this.print.get(), PRINT_AFTER_MS) };
     }
@@ -406,7 +406,7 @@ impl Reporter {
         // SAFETY: It is the `work` of a `delayed_work`.
         let work = unsafe { kernel::container_of!(work, bindings::delayed_work, work) };
         // SAFETY: `Running` lives until no work of its reporter runs.
-        unsafe { &*kernel::container_of!(work, Self, print) }.print();
+        unsafe { &*kernel::container_of!(compat::opaque(work), Self, print) }.print();
     }
 
     /// # Safety
@@ -419,7 +419,7 @@ impl Reporter {
         _data: *mut kernel::ffi::c_void,
     ) -> kernel::ffi::c_int {
         // SAFETY: `Running` lives until the notifier is unregistered.
-        unsafe { &*kernel::container_of!(block, Self, on_panic) }
+        unsafe { &*kernel::container_of!(compat::opaque(block), Self, on_panic) }
             .ring
             .print_last(|number, record| record.show(number, &mut Console::default()));
         0 // NOTIFY_DONE

@@ -17,7 +17,6 @@ use test_page::{LOCKED, WAITERS};
 module! {
     type: Stale,
     name: "wakewatch_stale",
-    author: "wakewatch contributors",
     description: "Leaves a window behind for another wake, for a test",
     license: "GPL",
 }

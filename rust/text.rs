@@ -83,6 +83,12 @@ impl Line {
         &self.bytes[..self.len]
     }
 
+    /// The line so far, as far as it is text. Not `Display`: that of the kernel's own macros is another
+    /// trait since 6.18.
+    pub(crate) fn text(&self) -> &str {
+        core::str::from_utf8(self.as_bytes()).unwrap_or("(not text)")
+    }
+
     /// The line so far, as a C string.
     pub(crate) fn as_c(&self) -> *const kernel::ffi::c_char {
         // The last byte is never written by `write_str`, and `scnprintf()` puts its NUL at `len`.
@@ -98,12 +104,6 @@ impl fmt::Write for Line {
         self.len += fits;
         self.bytes[self.len] = 0;
         Ok(())
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(core::str::from_utf8(self.as_bytes()).unwrap_or("(not text)"))
     }
 }
 

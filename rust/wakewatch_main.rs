@@ -35,7 +35,6 @@ use kernel::{prelude::*, sync::Arc};
 module! {
     type: WakeWatch,
     name: "wakewatch",
-    author: "wakewatch contributors",
     description: "Catches page wake-ups delivered to a page that nobody owns",
     license: "GPL",
 }

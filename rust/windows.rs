@@ -8,6 +8,7 @@ use crate::{
     detect::window::{Bit, Bucket, Closed, Event, Mark, Marked, Opened, Outcome, Table, Window},
     hook::tracepoint,
     page::Page,
+    percpu::NoPreempt,
     stats::{Counter, Stats},
     sync::STACK,
 };
@@ -106,6 +107,8 @@ impl Windows {
             Mark::Allocated => Counter::MarksAllocated,
             Mark::Started => Counter::MarksStarted,
         };
+        // Who is preempted with a window in its hands keeps others' marks from it.
+        let _stay = NoPreempt::new();
         let marked = self.table.mark(page.key(), mark, || self.event());
         self.count(marked, counter);
     }
@@ -120,6 +123,8 @@ impl Windows {
     #[cold]
     #[inline(never)]
     fn allocated_block(&self, key: u64, order: u32) {
+        // As above.
+        let _stay = NoPreempt::new();
         let marked = self
             .table
             .mark_range(key, order, Mark::Allocated, || self.event());
@@ -267,10 +272,8 @@ impl MarkAllocated {
 /// Does anybody read the trace event `window`?
 #[inline(always)]
 pub(crate) fn window_traced() -> bool {
-    // SAFETY: Static data; a racing read sees an old or a new value.
-    unsafe {
-        core::ptr::addr_of!(bindings::__tracepoint_window.key.enabled.counter).read_volatile() > 0
-    }
+    // SAFETY: This module's own.
+    unsafe { compat::tracepoint_enabled(core::ptr::addr_of!(bindings::__tracepoint_window)) }
 }
 
 /// The flow of execution that this is, and its CPU.

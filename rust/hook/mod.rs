@@ -4,8 +4,9 @@
 //!
 //! Each is a `Registration<T: Handler>` in the manner of `rust/kernel/irq/request.rs`: it owns
 //! the handler, is pinned because the kernel keeps a pointer to it, and its `Drop` returns only
-//! when no handler runs any more. All handlers run with preemption disabled, some of them in
-//! hardirq context: they must not sleep, allocate, print or take a lock.
+//! when no handler runs any more. All handlers of probes run with preemption disabled, some of them in
+//! hardirq context; those of tracepoints in the tracepoint's, which may be preempted since 7.0. They must
+//! not sleep, allocate, print or take a lock.
 
 pub(crate) mod kprobe;
 mod registered;
@@ -69,22 +70,13 @@ fn explain(symbol: &CStr, err: Error) {
     if err == ENOENT {
         pr_err!(
             "no symbol {}: this kernel has inlined or renamed it; look for it in /proc/kallsyms; end_symbol= and wake_symbol= name the two that matter most\n",
-            Name(symbol)
+            compat::c_text(symbol)
         );
     } else {
         pr_err!(
             "cannot probe {}: error {} (is CONFIG_KPROBES on, is the symbol in /sys/kernel/debug/kprobes/blacklist?)\n",
-            Name(symbol),
+            compat::c_text(symbol),
             err.to_errno()
         );
-    }
-}
-
-/// A C string that may hold any byte, shown as far as it is text.
-struct Name<'a>(&'a CStr);
-
-impl core::fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(core::str::from_utf8(compat::c_bytes(self.0)).unwrap_or("(not text)"))
     }
 }

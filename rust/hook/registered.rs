@@ -4,6 +4,7 @@
 //! handler by it, and has let go of both when it is taken back.
 
 use super::explain;
+use crate::compat::opaque;
 use core::{
     marker::PhantomPinned,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -89,7 +90,7 @@ impl<O: Object, T> Registered<O, T> {
     #[inline(always)]
     pub(super) unsafe fn handler<'a>(object: *mut O) -> &'a T {
         // SAFETY: By the safety requirements.
-        let this = unsafe { &*kernel::container_of!(object, Self, object) };
+        let this = unsafe { &*kernel::container_of!(opaque(object), Self, object) };
         &this.handler
     }
 }

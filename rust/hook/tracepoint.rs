@@ -22,8 +22,8 @@ use kernel::{error::to_result, prelude::*};
 pub(crate) unsafe trait Handler: Send + Sync + 'static {
     /// The tracepoint's name.
     const NAME: &'static CStr;
-    /// An `extern "C"` function, cast to a pointer. Runs with preemption disabled, in the
-    /// tracepoint's context.
+    /// An `extern "C"` function, cast to a pointer. Runs in the tracepoint's context, with preemption
+    /// disabled by 6.12 and not by 7.3: see [`crate::percpu::NoPreempt`].
     const PROBE: *const c_void;
 }
 
@@ -53,7 +53,7 @@ impl<T: Handler> Registration<T> {
         let tracepoint = find(T::NAME).ok_or_else(|| {
             pr_err!(
                 "no tracepoint {}: build the kernel with CONFIG_TRACEPOINTS (CONFIG_FTRACE selects it)\n",
-                super::Name(T::NAME)
+                compat::c_text(T::NAME)
             );
             ENOENT
         })?;
