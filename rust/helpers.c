@@ -61,19 +61,23 @@ struct ww_here ww_get_here(void)
 	return (struct ww_here){ .context = ww_context_id(), .cpu = raw_smp_processor_id() };
 }
 
+/*
+ * Per-CPU pointers are of an address space of their own where gcc built the
+ * kernel, and no cast leads there but by a number.
+ */
 void *ww_alloc_percpu(size_t size, size_t align)
 {
-	return (__force void *)__alloc_percpu(size, align);
+	return (void *)(__force unsigned long)__alloc_percpu(size, align);
 }
 
 void *ww_this_cpu_ptr(void *percpu)
 {
-	return this_cpu_ptr((void __percpu *)percpu);
+	return this_cpu_ptr((void __percpu *)(__force unsigned long)percpu);
 }
 
 void *ww_per_cpu_ptr(void *percpu, unsigned int cpu)
 {
-	return per_cpu_ptr((void __percpu *)percpu, cpu);
+	return per_cpu_ptr((void __percpu *)(__force unsigned long)percpu, cpu);
 }
 
 bool ww_cpu_possible(unsigned int cpu)

@@ -6,6 +6,7 @@
  */
 #include <linux/irq_work.h>
 #include <linux/kprobes.h>
+#include <linux/objtool.h>
 
 #include "bindings_helper.h"
 
@@ -20,7 +21,8 @@ static int hit(struct kprobe *probe, struct pt_regs *regs)
 
 static noinline void target(struct irq_work *work)
 {
-	asm volatile(".globl ww_int3_here\nww_int3_here: nop\n" ::: "memory");
+	asm volatile(ANNOTATE_NOENDBR
+		     "\n.globl ww_int3_here\nww_int3_here: nop\n" ::: "memory");
 }
 
 extern char ww_int3_here[];

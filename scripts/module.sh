@@ -6,7 +6,8 @@
 # Builds wakewatch.ko out of tree against KDIR (a prepared kernel tree, its O=
 # directory, or a header package) and prints the path of the .ko. OUT is
 # build/<release> in the clone; with --cache it is in the cache under a key of
-# everything that goes in, and nothing is built twice.
+# everything that goes in, and nothing is built twice. A header package without
+# the compiled Rust crates gets them first (crates.sh).
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -19,6 +20,12 @@ fi
 (($# >= 1 && $# <= 2)) || die "usage: module.sh [--cache] KDIR [OUT]"
 KDIR=$(cd "$1" 2>/dev/null && pwd -P) || die "KDIR=$1: no such directory"
 out=${2:-}
+no_spaces() { # WHAT PATH: kbuild's makefiles take words apart
+	[[ $2 != *[[:space:]]* ]] || die "$1 '$2' has a space in it, and the kernel's makefiles can't cope; use a path without"
+}
+no_spaces KDIR "$KDIR"
+no_spaces "the clone's path" "$WW_ROOT"
+no_spaces "the cache's path" "$WW_CACHE"
 
 # ---------------------------------------------------------------- the kernel
 
@@ -27,16 +34,27 @@ option() { # NAME: its value in KDIR's configuration, without quotes
 }
 
 check_kdir() {
+	local f
 	[[ -e $KDIR/Makefile ]] || die "$KDIR is not a kernel tree or header package (it has no Makefile)"
+	if [[ -e $KDIR/.kernelvariables && -e $KDIR/include/config/auto.conf && $(option CONFIG_RUST) == y ]] &&
+		! compgen -G "$KDIR/rust/*.rmeta" >/dev/null; then
+		KDIR=$("$WW_ROOT/scripts/crates.sh" "$KDIR")
+	fi
 	[[ -e $KDIR/include/config/auto.conf && -e $KDIR/include/generated/autoconf.h && -e $KDIR/include/config/kernel.release ]] ||
 		die "$KDIR is not prepared; configure and build that kernel first (make; modules_prepare is not enough for Rust)"
 	release=$(cat "$KDIR/include/config/kernel.release")
 	at_least 6.12 "${release%%[-+]*}" || die "$KDIR is $release, and wakewatch needs 6.12 or later"
 	[[ $(option CONFIG_RUST) == y ]] || die "$KDIR ($release) was configured without CONFIG_RUST=y; a Rust module cannot be built against it"
 	[[ $(option CONFIG_MODULES) == y ]] || die "$KDIR ($release) was configured without CONFIG_MODULES=y"
-	[[ -e $KDIR/rust/libkernel.rmeta || -e $KDIR/rust/kernel.o ]] ||
-		die "$KDIR ($release) has no compiled Rust crates (rust/libkernel.rmeta); build that kernel, or install the whole header package"
+	for f in core compiler_builtins build_error bindings uapi kernel; do
+		[[ -e $KDIR/rust/lib$f.rmeta ]] || crate_missing "rust/lib$f.rmeta"
+	done
+	compgen -G "$KDIR/rust/libmacros.*" >/dev/null || crate_missing "rust/libmacros.so"
 	[[ -e $KDIR/Module.symvers ]] || die "$KDIR ($release) has no Module.symvers; build that kernel's modules (make modules)"
+}
+
+crate_missing() { # FILE
+	die "$KDIR ($release) lacks a compiled Rust crate, $1; build that kernel, or install the whole header package"
 }
 
 # Sets KERNEL_MAKE_FLAGS: the compilers that KDIR was built with. Crates compiled
