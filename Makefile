@@ -2,7 +2,7 @@
 #
 # Verbs; the work is done in scripts/. `make -C KDIR M=$PWD` reads Kbuild, not this.
 
-# Which kernel: stock, broken, fixed, or another series of patches/6.12.
+# Which kernel: stock, broken, fixed, debian (as it was installed), or another series of patches/6.12.
 KERNEL ?= broken
 # The same where the fixed one is meant if none is named.
 FIXED := $(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))
@@ -35,8 +35,8 @@ help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
-repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE]
-	@$(S)/lab.sh repro; status=$$?; $(S)/cache.sh; exit $$status
+repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE, or KERNEL=debian: what needs no patch]
+	@$(if $(filter debian,$(KERNEL)),KERNELS=debian $(S)/lab.sh repro --kernel debian,$(S)/lab.sh repro); status=$$?; $(S)/cache.sh; exit $$status
 
 test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE JOBS=2]
 	@KERNELS="stock broken fixed get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test $(if $(JOBS),--jobs '$(JOBS)')

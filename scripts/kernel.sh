@@ -11,6 +11,8 @@
 #   NAME    broken + patches/6.12/NAME, or on what `# base: KEY` in its series says:
 #           stock, broken or fixed
 #   mutant-NAME  the same with tests/mutants/NAME: a bug for wakewatch to find
+#   debian  the distribution's own, as it was installed: the newest in /lib/modules
+#           whose headers say CONFIG_RUST=y. Nothing of it is built, see crates.sh
 # --tree prints the project's source tree (as patched as the last build left it),
 # --mutants the KEYs of all mutants, --patches the patches that make KEY, and --pristine copies the files that these
 # change into DIR as they ship.
@@ -385,8 +387,47 @@ build() { # KEY DIR PATCH...
 	publish "$SCRATCH/kernel" "$dir"
 }
 
+# ---------------------------------------------------------------- the distribution's
+
+# Real-time and cloud flavours are other kernels.
+installed_release() {
+	local build
+	for build in /lib/modules/*/build; do
+		[[ $build != *-@(rt|cloud)-* ]] || continue
+		if grep -qsx CONFIG_RUST=y "$build/include/config/auto.conf"; then basename "${build%/build}"; fi
+	done | sort -V | tail -n 1
+}
+
+# installed_kernel: prints its directory, which has links and no copies.
+installed_kernel() {
+	local release image kdir dir
+	[[ -z ${CONFIG_VARIANT:-} ]] || die "CONFIG_VARIANT is for kernels that are built here, and debian is not"
+	release=$(installed_release)
+	[[ -n $release ]] || die "no kernel of the distribution's has headers with CONFIG_RUST=y in /lib/modules; on Debian 13: apt-get install linux-image-amd64 linux-headers-amd64 from its backports"
+	image=/boot/vmlinuz-$release
+	[[ -r $image ]] || die "$image can't be read; install linux-image-$release"
+	kdir=$("$WW_ROOT/scripts/crates.sh" "/lib/modules/$release/build")
+	dir=$WW_CACHE/kernels/debian-$({
+		stat -L -c '%n %s %Y' "$image"
+		echo "$kdir"
+	} | sha)
+	if [[ ! -d $dir ]]; then
+		scratch_dir
+		ln -s "$image" "$SCRATCH/bzImage"
+		ln -s "$kdir" "$SCRATCH/kdir"
+		cp "$kdir/.config" "$SCRATCH/config"
+		printf 'kernel: debian\nrelease: %s\n' "$release" >"$SCRATCH/info"
+		publish "$SCRATCH" "$dir"
+	fi
+	printf '%s\n' "$dir"
+}
+
 # ---------------------------------------------------------------- verbs
 
+if [[ $* == debian ]]; then
+	installed_kernel
+	exit
+fi
 find_source
 
 case ${1:-} in
@@ -421,6 +462,10 @@ done
 tools=$(tool_versions)
 
 for key in "$@"; do
+	if [[ $key == debian ]]; then
+		installed_kernel
+		continue
+	fi
 	read_patches "$key"
 	digest=$({
 		printf '%s\n' "$RECIPE" "$SOURCE_ID" "$tools"

@@ -142,6 +142,8 @@ setup_loop() {
 	mount -t tmpfs -o "huge=always,size=${WW_SHM_SIZE:-60%}" ww-shm "$WW_SHM" ||
 		die "no tmpfs at $WW_SHM"
 	truncate -s "$WW_IMG_SIZE" "$WW_SHM/fs.img"
+	# In a distribution's kernel it is a module, which nothing loads by itself.
+	[ -e /sys/module/loop ] || modprobe loop || die "no loop devices"
 	ww_loop=$(losetup -f --show "$WW_SHM/fs.img") || die "no loop device"
 	case ${WW_FSTYP:=ext4} in
 	# Nothing may be left for later: background initialisation would write

@@ -27,6 +27,8 @@ pub struct Kernel {
     pub key: String,
     pub image: PathBuf,
     pub dir: PathBuf,
+    /// A distribution's, as it was installed: it has its modules and brings no symbols.
+    pub installed: bool,
 }
 
 /// `prefix` with a kernel's key, as a shell can spell it.
@@ -72,10 +74,17 @@ impl Lab {
         if !image.is_file() {
             bail!("kernel `{key}`: {} does not exist", image.display());
         }
+        // Of an installed one there is a link: virtme-ng finds its modules by where it really is.
+        let installed = image.is_symlink();
+        let image = match installed {
+            true => image.canonicalize()?,
+            false => image,
+        };
         Ok(Kernel {
             key: key.to_string(),
             image,
             dir,
+            installed,
         })
     }
 

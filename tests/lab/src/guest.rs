@@ -222,15 +222,12 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
         cmd.env("PATH", path);
     }
     cmd.arg("--run").arg(&kernel.image);
-    // The guest's modules are the ones it is told to insert; the host's virtiofsd may be
+    // The guest's modules are the ones it is told to insert, unless it can't even boot without; the host's virtiofsd may be
     // too old; guests need neither network nor a monitor.
-    cmd.args([
-        "--skip-modules",
-        "--force-9p",
-        "--disable-monitor",
-        "--user",
-        "root",
-    ]);
+    if !kernel.installed {
+        cmd.arg("--skip-modules");
+    }
+    cmd.args(["--force-9p", "--disable-monitor", "--user", "root"]);
     cmd.args(["--cpus", "2", "--memory", memory, "--cwd", "/"]);
     if accel == Accel::Tcg {
         cmd.arg("--disable-kvm");
@@ -546,7 +543,7 @@ fn write_files(dir: &Path, kernel: &Kernel, console: &Console, result: &mut Reco
         files.insert("reports".to_string(), dir.join("reports"));
     }
     let traces = &console.lines[console.traces()];
-    if !traces.is_empty() {
+    if !traces.is_empty() && !kernel.installed {
         let path = dir.join("decoded.log");
         files.insert("decoded".to_string(), path.clone());
         crate::decode::start(kernel, traces, path);

@@ -55,7 +55,11 @@ enum Verb {
     /// Boot one guest and run a script in it
     Boot(BootArgs),
     /// Reproduce the bug and its absence, and print the table
-    Repro,
+    Repro {
+        /// Only what needs no patch, on this kernel
+        #[arg(long, value_name = "KEY")]
+        kernel: Option<String>,
+    },
     /// Run the test suites; the last line has the counts
     Test {
         /// Only this suite
@@ -202,7 +206,7 @@ fn run() -> Result<bool> {
 fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
     match verb {
         Verb::Boot(args) => boot(lab, args),
-        Verb::Repro => repro::verb(lab),
+        Verb::Repro { kernel } => repro::verb(lab, kernel.as_deref()),
         Verb::Test { only, jobs } => suites::verb(lab, only.as_deref(), jobs.map(usize::from)),
         Verb::Shell { kernel, memory } => shell::verb(lab, &kernel, &memory),
         Verb::Bench { pairs, only } => bench::verb(lab, pairs, only.as_deref()),
