@@ -40,7 +40,7 @@ find_parts() {
 	[[ $RELEASE =~ ^([0-9]+\.[0-9]+)[.+-] ]] || die "$HEADERS/.kernelvariables names no KERNELRELEASE"
 	series=${BASH_REMATCH[1]}
 	differs() { # WHAT NEEDED FOUND HINT
-		say "${0##*/}: $1: $RELEASE was built by or of '$2', and here is '${3:-none}'${4:+; $4}"
+		say "${0##*/}: $RELEASE needs $1 '$2', and here is '${3:-none}'${4:+; $4}"
 		wrong=1
 	}
 
@@ -50,18 +50,18 @@ find_parts() {
 	source=$(dpkg-query -W -f '${source:Version}' "$package" 2>/dev/null) || source=''
 	[[ -e $SOURCE ]] || source=''
 	[[ -n $headers ]] || die "$HEADERS belongs to no package linux-headers-$RELEASE; only those of a distribution are completed"
-	[[ $source == "$headers" ]] || differs "source" "$headers" "$source" "apt-get install $package=$headers"
+	[[ $source == "$headers" ]] || differs "the source package" "$headers" "$source" "apt-get install $package=$headers"
 
 	CC=$(variable CROSS_COMPILE)gcc-$(($(option CONFIG_GCC_VERSION) / 10000))
 	[[ $(option CONFIG_CC_IS_GCC) == y ]] || die "$RELEASE was built by $(option CONFIG_CC_VERSION_TEXT), and header packages are completed with gcc only"
 	found=$("$CC" --version 2>/dev/null | head -n 1) || found=''
-	[[ $found == "$(option CONFIG_CC_VERSION_TEXT)" ]] || differs "compiler" "$(option CONFIG_CC_VERSION_TEXT)" "$found"
+	[[ $found == "$(option CONFIG_CC_VERSION_TEXT)" ]] || differs "the compiler" "$(option CONFIG_CC_VERSION_TEXT)" "$found"
 
 	RUSTC=/usr/bin/rustc
 	found=$("$RUSTC" --version 2>/dev/null) || found=''
-	[[ $found == "$(option CONFIG_RUSTC_VERSION_TEXT)" ]] || differs "Rust compiler" "$(option CONFIG_RUSTC_VERSION_TEXT)" "$found"
+	[[ $found == "$(option CONFIG_RUSTC_VERSION_TEXT)" ]] || differs "the Rust compiler" "$(option CONFIG_RUSTC_VERSION_TEXT)" "$found"
 	[[ -z $found || -e $("$RUSTC" --print sysroot)/lib/rustlib/src/rust/library/core/src/lib.rs ]] ||
-		differs "Rust library source" "$found" "" "apt-get install rust-src"
+		differs "the library source of" "$found" "" "apt-get install rust-src"
 	for package in bc bison flex gcc libc6-dev libelf-dev libssl-dev make rsync xz-utils; do
 		[[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=" $package"
 	done

@@ -406,6 +406,7 @@ installed_kernel() {
 	[[ -n $release ]] || die "no kernel of the distribution's has headers with CONFIG_RUST=y in /lib/modules; on Debian 13: apt-get install linux-image-amd64 linux-headers-amd64 from its backports"
 	image=/boot/vmlinuz-$release
 	[[ -r $image ]] || die "$image can't be read; install linux-image-$release"
+	command -v busybox >/dev/null || die "no busybox, of which virtme-ng makes the guest's initramfs; apt-get install busybox-static"
 	kdir=$("$WW_ROOT/scripts/crates.sh" "/lib/modules/$release/build")
 	dir=$WW_CACHE/kernels/debian-$({
 		stat -L -c '%n %s %Y' "$image"
