@@ -36,6 +36,8 @@ option() { # NAME: its value in KDIR's configuration, without quotes
 check_kdir() {
 	local f
 	[[ -e $KDIR/Makefile ]] || die "$KDIR is not a kernel tree or header package (it has no Makefile)"
+	[[ ! -e $KDIR/include/config/auto.conf || $(option CONFIG_PREEMPT_RT) != y ]] ||
+		die "$KDIR has CONFIG_PREEMPT_RT=y, on which wakewatch has never been tried"
 	if [[ -e $KDIR/.kernelvariables && -e $KDIR/include/config/auto.conf && $(option CONFIG_RUST) == y ]] &&
 		! compgen -G "$KDIR/rust/*.rmeta" >/dev/null; then
 		KDIR=$("$WW_ROOT/scripts/crates.sh" "$KDIR")
