@@ -403,7 +403,7 @@ installed_kernel() {
 	local release image kdir dir
 	[[ -z ${CONFIG_VARIANT:-} ]] || die "CONFIG_VARIANT is for kernels that are built here, and debian is not"
 	release=$(installed_release)
-	[[ -n $release ]] || die "no kernel of the distribution's has headers with CONFIG_RUST=y in /lib/modules; on Debian 13: apt-get install linux-image-amd64 linux-headers-amd64 from its backports"
+	[[ -n $release ]] || die "no kernel of the distribution's has headers with CONFIG_RUST=y in /lib/modules; README.md says how to install one on Debian 13"
 	image=/boot/vmlinuz-$release
 	[[ -r $image ]] || die "$image can't be read; install linux-image-$release"
 	command -v busybox >/dev/null || die "no busybox, of which virtme-ng makes the guest's initramfs; apt-get install busybox-static"
