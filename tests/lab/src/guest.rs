@@ -90,15 +90,18 @@ impl Boot {
         if let Ok(repro) = std::env::var("WW_REPRO") {
             env.push(("WW_REPRO".to_string(), repro));
         }
+        let kernel = lab.kernel(key)?;
+        // udev loads the modules of a distribution's, over 9p.
+        let modules = if kernel.installed { 2 } else { 1 };
         Ok(Self {
             name: name.to_string(),
-            kernel: lab.kernel(key)?,
+            kernel,
             memory: needs.memory.clone().unwrap_or("2G".to_string()),
             timeout: needs.timeout.unwrap_or(DEFAULT_TIMEOUT) * slow * PATIENCE,
             stall: None,
             metered: false,
             first_line: FIRST_LINE,
-            boot_limit: BOOT * slow,
+            boot_limit: BOOT * slow * modules,
             append: needs.append.clone(),
             machine: Vec::new(),
             live: false,
