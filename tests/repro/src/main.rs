@@ -225,16 +225,18 @@ enum Scenario {
         #[arg(long)]
         retake: bool,
     },
-    /// read() says EIO for a healthy file: the late wake-up comes to who reads the page's next life
-    ReadEio {
-        /// Directory on ext4 with blocks of 1024 bytes, on a loop device
-        dir: PathBuf,
+    /// A page with a late wake-up on its way to it becomes another task's, which waits for a read into it
+    Victim {
+        #[arg(value_enum)]
+        which: scenario::victim::Which,
+        #[command(flatten)]
+        place: scenario::victim::Place,
         #[command(flatten)]
         limits: Limits,
         /// How long the window is held open
         #[arg(long, default_value_t = 20_000)]
         us: u64,
-        /// End after this many calls have failed
+        /// End after this many wrong answers
         #[arg(long, default_value_t = 10)]
         enough: u32,
     },
@@ -380,12 +382,13 @@ fn drive(cli: &Cli) -> Result<()> {
             enough,
             retake,
         } => scenario::read_race::run(&ww()?, dir, limits, *us, *enough, *retake),
-        ReadEio {
-            dir,
+        Victim {
+            which,
+            place,
             limits,
             us,
             enough,
-        } => scenario::read_eio::run(&ww()?, dir, limits, *us, *enough),
+        } => scenario::victim::run(&ww()?, *which, place, limits, *us, *enough),
         Live {
             dir,
             time,
@@ -524,7 +527,7 @@ impl Scenario {
                 | Self::Waits { .. }
                 | Self::Tail { .. }
                 | Self::ReadRace { .. }
-                | Self::ReadEio { .. }
+                | Self::Victim { .. }
                 | Self::Bystander { .. }
                 | Self::WriteRace { .. }
         )

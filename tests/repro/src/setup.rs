@@ -157,6 +157,18 @@ pub fn wait_for_held_cpu() -> Result<()> {
     Ok(())
 }
 
+/// Keeps completions of the device that `dir` is on as [`Fs::split_cpus`] does, whatever file system it is.
+pub fn split_device(device: &Path) -> Result<()> {
+    let rdev = fs::metadata(device)
+        .with_context(|| device.display().to_string())?
+        .rdev();
+    Fs {
+        dir: device.into(),
+        dev: (libc::major(rdev), libc::minor(rdev)),
+    }
+    .split_cpus()
+}
+
 /// A tmpfs that takes huge pages whenever it can.
 pub fn huge_tmpfs(dir: &Path) -> Result<()> {
     let magic = sys::fs_magic(dir).with_context(|| dir.display().to_string())?;

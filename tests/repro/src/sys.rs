@@ -2,11 +2,11 @@
 
 //! The system calls that `std` has no name for. All `unsafe` of this program is here.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -185,6 +185,10 @@ pub struct Mapping {
     writable: bool,
 }
 
+// SAFETY: By the invariant the mapping is this value's alone, and which thread uses or unmaps it makes no
+// difference.
+unsafe impl Send for Mapping {}
+
 impl Mapping {
     fn new(
         len: usize,
@@ -220,6 +224,12 @@ impl Mapping {
     /// Maps the first `len` bytes of a file, for writing.
     pub fn of_file(file: &File, len: usize) -> io::Result<Self> {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
+        Self::new(len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0)
+    }
+
+    /// The same, for reading.
+    pub fn of_file_to_read(file: &File, len: usize) -> io::Result<Self> {
+        let prot = libc::PROT_READ;
         Self::new(len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0)
     }
 
@@ -290,6 +300,11 @@ impl Mapping {
         self.advise(offset, len, libc::MADV_DONTNEED)
     }
 
+    /// No page is read that was not asked for.
+    pub fn random(&self) -> io::Result<()> {
+        self.advise(0, self.len, libc::MADV_RANDOM)
+    }
+
     /// Small pages only, until [`Mapping::allow_huge`].
     pub fn forbid_huge(&self) -> io::Result<()> {
         self.advise(0, self.len, libc::MADV_NOHUGEPAGE)
@@ -347,4 +362,310 @@ impl Drop for Mapping {
         // this value is gone.
         unsafe { libc::munmap(self.ptr.as_ptr(), self.len) };
     }
+}
+
+/// Makes the calling thread, and no other, somebody else's for good: user and group `id`, and nothing
+/// that root may do.
+pub fn become_user(id: u32) -> io::Result<()> {
+    // libc's functions of these names change all threads of the process.
+    // SAFETY: Takes no pointer but a null one, for no groups.
+    check(
+        unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) } as libc::c_int,
+    )?;
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, id, id, id) } as libc::c_int)?;
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) } as libc::c_int)
+}
+
+fn set_effective_user(id: u32) -> io::Result<()> {
+    // SAFETY: Takes no pointers; -1 is for what stays.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, -1, id, -1) } as libc::c_int)
+}
+
+/// Does `what` with no more rights than user `id` has, and is root again.
+pub fn as_user<T>(id: u32, what: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    set_effective_user(id)?;
+    let done = what();
+    set_effective_user(0)?;
+    done
+}
+
+/// Does a directory have an entry of this name? Errors but `ENOENT` are errors.
+pub fn has_entry(dir: &File, name: &CStr) -> io::Result<bool> {
+    let mut buf = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `name` is NUL-terminated, and `buf` has room for what is written.
+    let ret = unsafe {
+        libc::fstatat(
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            buf.as_mut_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    match check(ret) {
+        Ok(()) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes an empty directory.
+pub fn remove_dir(parent: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: `name` is NUL-terminated.
+    check(unsafe { libc::unlinkat(parent.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) })
+}
+
+/// Reads entries of a directory, `.` and `..` among them: how many bytes of them.
+pub fn read_entries(dir: &File, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buf` has room for `buf.len()` bytes.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            dir.as_raw_fd(),
+            buf.as_mut_ptr(),
+            buf.len(),
+        )
+    };
+    check(ret as libc::c_int)?;
+    Ok(ret as usize)
+}
+
+/// Reads a symbolic link in a directory.
+pub fn read_link(dir: &File, name: &CStr, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `name` is NUL-terminated, and `buf` has room for `buf.len()` bytes.
+    let ret = unsafe {
+        libc::readlinkat(
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            buf.as_mut_ptr().cast(),
+            buf.len(),
+        )
+    };
+    check(ret as libc::c_int)?;
+    Ok(ret as usize)
+}
+
+/// Inodes of the file system of `file` that are in use.
+pub fn fs_inodes(file: &File) -> io::Result<u64> {
+    let mut buf = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `buf` has room for what is written.
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), buf.as_mut_ptr()) })?;
+    // SAFETY: The call succeeded and has filled `buf`.
+    let buf = unsafe { buf.assume_init() };
+    Ok(buf.f_files - buf.f_ffree)
+}
+
+/// `struct file_dedupe_range` of `<linux/fs.h>` with one destination.
+#[repr(C)]
+#[derive(Default)]
+struct DedupeRange {
+    src_offset: u64,
+    src_length: u64,
+    dest_count: u16,
+    reserved1: u16,
+    reserved2: u32,
+    dest_fd: i64,
+    dest_offset: u64,
+    bytes_deduped: u64,
+    status: i32,
+    reserved: u32,
+}
+
+/// `_IOWR(0x94, 54, struct file_dedupe_range)`, without the destinations.
+const FIDEDUPERANGE: libc::c_ulong = 0xc018_9436;
+
+/// Lets two files share what is the same in both: false if it differs.
+pub fn dedupe(src: &File, dest: &File, offset: u64, len: u64) -> io::Result<bool> {
+    let mut range = DedupeRange {
+        src_offset: offset,
+        src_length: len,
+        dest_count: 1,
+        dest_fd: dest.as_raw_fd().into(),
+        dest_offset: offset,
+        ..DedupeRange::default()
+    };
+    // SAFETY: `range` is what this ioctl reads and writes, with as many destinations as it says.
+    check(unsafe { libc::ioctl(src.as_raw_fd(), FIDEDUPERANGE as _, &mut range) })?;
+    match range.status {
+        status if status < 0 => Err(io::Error::from_raw_os_error(-status)),
+        status => Ok(status == 0),
+    }
+}
+
+/// `struct fsverity_enable_arg` of `<linux/fsverity.h>`.
+#[repr(C)]
+#[derive(Default)]
+struct EnableVerity {
+    version: u32,
+    hash_algorithm: u32,
+    block_size: u32,
+    salt_size: u32,
+    salt_ptr: u64,
+    sig_size: u32,
+    reserved1: u32,
+    sig_ptr: u64,
+    reserved2: [u64; 11],
+}
+
+/// `struct fsverity_read_metadata_arg`.
+#[repr(C)]
+struct ReadVerity {
+    metadata_type: u64,
+    offset: u64,
+    length: u64,
+    buf_ptr: u64,
+    reserved: u64,
+}
+
+const FS_IOC_ENABLE_VERITY: libc::c_ulong = 0x4080_6685;
+const FS_IOC_READ_VERITY_METADATA: libc::c_ulong = 0xc028_6687;
+
+/// Makes a file that nobody has open for writing one that verifies what is read, by SHA-256.
+pub fn enable_verity(file: &File) -> io::Result<()> {
+    let arg = EnableVerity {
+        version: 1,
+        hash_algorithm: 1,
+        block_size: PAGE as u32,
+        ..EnableVerity::default()
+    };
+    // SAFETY: `arg` is what this ioctl reads.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_ENABLE_VERITY as _, &arg) })
+}
+
+/// Reads from the tree of hashes of such a file.
+pub fn read_verity_tree(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let arg = ReadVerity {
+        metadata_type: 1,
+        offset,
+        length: buf.len() as u64,
+        buf_ptr: buf.as_mut_ptr() as u64,
+        reserved: 0,
+    };
+    // SAFETY: `arg` is what this ioctl reads, and `buf` has room for what it writes.
+    let ret = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_READ_VERITY_METADATA as _, &arg) };
+    check(ret)?;
+    Ok(ret as usize)
+}
+
+/// Swaps to a file.
+pub fn swap_on(path: &CStr) -> io::Result<()> {
+    // SAFETY: `path` is NUL-terminated.
+    check(unsafe { libc::swapon(path.as_ptr(), 0) })
+}
+
+/// No longer.
+pub fn swap_off(path: &CStr) -> io::Result<()> {
+    // SAFETY: `path` is NUL-terminated.
+    check(unsafe { libc::swapoff(path.as_ptr()) })
+}
+
+/// Makes the kernel read the partition table of a block device again.
+pub fn reread_partitions(disk: &File) -> io::Result<()> {
+    const BLKRRPART: libc::c_ulong = 0x125f;
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::ioctl(disk.as_raw_fd(), BLKRRPART as _) })
+}
+
+/// Changes the flags of a mount, `MS_RDONLY` alone or none.
+pub fn remount(path: &CStr, read_only: bool) -> io::Result<()> {
+    let flags = libc::MS_REMOUNT | if read_only { libc::MS_RDONLY } else { 0 };
+    // SAFETY: `path` is NUL-terminated, and the others may be null for a remount.
+    check(unsafe {
+        libc::mount(
+            std::ptr::null(),
+            path.as_ptr(),
+            std::ptr::null(),
+            flags,
+            std::ptr::null(),
+        )
+    })
+}
+
+/// `struct iocb` of `<linux/aio_abi.h>`, little endian.
+#[repr(C)]
+#[derive(Default)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: u32,
+    opcode: u16,
+    reqprio: i16,
+    fildes: u32,
+    buf: u64,
+    nbytes: u64,
+    offset: i64,
+    reserved2: u64,
+    flags: u32,
+    resfd: u32,
+}
+
+/// Asynchronous I/O that is begun, and waited for by [`Aio::wait`].
+pub struct Aio(u64);
+
+impl Aio {
+    pub fn new() -> io::Result<Self> {
+        let mut context = 0u64;
+        // SAFETY: `context` is 0 as it has to be, and has room for what is written.
+        check(unsafe { libc::syscall(libc::SYS_io_setup, 1, &mut context) } as libc::c_int)?;
+        Ok(Self(context))
+    }
+
+    /// Begins to write one page, the first of `page`.
+    pub fn write(&self, file: &File, page: &Mapping, offset: u64) -> io::Result<()> {
+        const IOCB_CMD_PWRITE: u16 = 1;
+        let iocb = Iocb {
+            opcode: IOCB_CMD_PWRITE,
+            fildes: file.as_raw_fd() as u32,
+            buf: page.addr() as u64,
+            nbytes: PAGE as u64,
+            offset: offset as i64,
+            ..Iocb::default()
+        };
+        let list = [&iocb];
+        // SAFETY: One `iocb`, which is copied; the kernel holds the pages of the buffer by itself.
+        check(
+            unsafe { libc::syscall(libc::SYS_io_submit, self.0, 1, list.as_ptr()) } as libc::c_int,
+        )
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) -> io::Result<()> {
+        let mut event = [0i64; 4];
+        // SAFETY: `event` has room for the one `struct io_event` that is asked for.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_io_getevents,
+                self.0,
+                1,
+                1,
+                event.as_mut_ptr(),
+                std::ptr::null::<libc::timespec>(),
+            )
+        } as libc::c_int)?;
+        match event[2] {
+            res if res < 0 => Err(io::Error::from_raw_os_error(-res as i32)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes all of a file system out.
+pub fn sync_fs(file: &File) -> io::Result<()> {
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// Opens a symbolic link itself, which keeps its inode in memory.
+pub fn open_link(path: &CStr) -> io::Result<File> {
+    // SAFETY: `path` is NUL-terminated.
+    let fd = unsafe {
+        libc::open(
+            path.as_ptr(),
+            libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+        )
+    };
+    check(fd)?;
+    // SAFETY: Fresh from the kernel, and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }

@@ -79,6 +79,15 @@ impl Wakewatch {
         Ok(Amplify(self))
     }
 
+    /// The same, at the entry of `folio_wake_bit()` for `PG_locked`, for the pages of a block device. Their inode
+    /// has its number; the file system that it is in is the kernel's own.
+    pub fn amplify_reads_of_device(&self, us: u64, number: u64) -> Result<Amplify<'_>> {
+        self.set(&format!(
+            "where=before-wake bit=locked us={us} ino={number}"
+        ))?;
+        Ok(Amplify(self))
+    }
+
     /// One counter of `stats`.
     pub fn stat(&self, name: &str) -> Result<u64> {
         let path = self.dir.join("stats");

@@ -4,7 +4,7 @@
 //! what comes out.
 //!
 //! Readers go through one file. Somebody else drops its pages, and takes the next one that he gets for another
-//! file and reads that, with the page in the cache and not up to date ([`super::read_eio`]): a late wake-up
+//! file and reads that, with the page in the cache and not up to date ([`super::victim::read`]): a late wake-up
 //! that reaches him is an EIO.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 
 use super::crew::{self, Clock, Work, Worker};
-use super::read_eio::{page, BLOCK};
+use super::victim::read::{page, BLOCK};
 use crate::setup::{self, Fs};
 use crate::sys::{self, PAGE};
 

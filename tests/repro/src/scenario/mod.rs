@@ -9,7 +9,6 @@ mod line;
 pub mod live;
 pub mod load;
 pub mod order0;
-pub mod read_eio;
 pub mod read_race;
 pub mod reclaim;
 pub mod same_page;
@@ -18,6 +17,7 @@ pub mod states;
 pub mod stress;
 pub mod sync;
 pub mod tail;
+pub mod victim;
 pub mod waits;
 pub mod write_race;
 
