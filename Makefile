@@ -6,6 +6,8 @@
 KERNEL ?= broken
 # The same where the fixed one is meant if none is named.
 FIXED := $(if $(filter file,$(origin KERNEL)),fixed,$(KERNEL))
+# And where it is the one that ships.
+SHIPPED := $(if $(filter file,$(origin KERNEL)),stock,$(KERNEL))
 # How often `make certainty` boots each scenario.
 BOOTS ?= 20
 # Minutes of guest time: of `make soak` 30, of `make stress` 10.
@@ -16,7 +18,7 @@ export DELAY
 CYCLES ?= 2000
 # With checks compiled in, for `make soak` and `make lifecycle`: debug, faults, kcsan.
 export CONFIG_VARIANT
-# Which proposals `make matrix` measures; FRESH=1: also those that were measured before.
+# Which proposals `make matrix` measures, or which victims `make victims` has; FRESH=1: also those that were measured before.
 export ONLY PART
 export FRESH
 # A 6.12 tree to use instead of the distribution's source; it is only read.
@@ -29,7 +31,7 @@ S := scripts
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check bench soak stress lifecycle matrix live findings xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak stress lifecycle matrix live findings victims xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
@@ -61,6 +63,9 @@ live: setup ## how often the live read race is lost without any delay [KERNEL=st
 
 findings: setup ## losses of the live read race that came by themselves, over all runs [STORIES=1]
 	@KERNELS=' ' $(S)/lab.sh findings --stories '$(or $(STORIES),1)'
+
+victims: setup ## who is hurt by the live read race, and how, one table [ONLY=NAME,NAME KERNEL=stock]
+	@KERNEL='$(SHIPPED)' $(S)/victims.sh
 
 xfstests: setup ## xfstests with wakewatch loaded [XFSTESTS=TREE KERNEL=fixed TESTS="quick wakewatch" FORM=4k WAKEWATCH=1]
 	@KERNEL='$(FIXED)' $(S)/xfstests.sh

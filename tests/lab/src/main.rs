@@ -32,6 +32,7 @@ mod soak;
 mod stress;
 mod suites;
 mod table;
+mod victims;
 mod vmcore;
 mod xfstests;
 
@@ -118,6 +119,8 @@ enum Verb {
     },
     /// Count losses of the live read race without any delay; started by scripts/live.sh
     Live(natural::Args),
+    /// Who is hurt by the live read race, and how; started by scripts/victims.sh
+    Victims(victims::Args),
     /// Run tests of an xfstests tree; started by scripts/xfstests.sh
     Xfstests(xfstests::Args),
     /// Compare two runs of it
@@ -220,6 +223,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
             fresh,
             part,
         } => matrix::verb(lab, &keys, &failed, fresh, part),
+        Verb::Victims(args) => victims::verb(lab, &args),
         Verb::Xfstests(args) => xfstests::verb(lab, &args),
         Verb::XfstestsCompare { a, b } => xfstests::compare_verb(lab, &a, &b),
         Verb::Findings { stories } => live::verb(lab, stories),

@@ -6,9 +6,12 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
+use super::super::line::LIMIT;
 use super::{c_path, is, Victim};
 use crate::setup::Fs;
 use crate::sys::{self, Mapping, PAGE};
@@ -165,6 +168,8 @@ impl Victim for Partitions {
     fn call(&mut self, _n: u32) -> Result<bool> {
         match sys::reread_partitions(&self.disk) {
             Ok(()) => Ok(!self.first.exists()),
+            // Somebody looks at the partition.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(false),
             Err(e) => is(libc::EIO, e).context("BLKRRPART"),
         }
     }
@@ -175,9 +180,13 @@ impl Victim for Partitions {
     }
 
     fn afterwards(&mut self, _calls: u32) -> Result<String> {
-        sys::reread_partitions(&self.disk)?;
+        // udev looks at every new partition for a moment.
+        let begin = Instant::now();
+        while sys::reread_partitions(&self.disk).is_err() && begin.elapsed() < LIMIT {
+            thread::sleep(Duration::from_millis(20));
+        }
         Ok(format!(
-            "{} times the disk had no partitions any more; read once more, {}",
+            "{} times the disk was without partitions; read once more, {}",
             self.gone,
             if self.first.exists() {
                 "it has them"

@@ -1,0 +1,36 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: [KERNEL=stock ONLY=NAME,NAME] victims.sh [--check]
+#
+# Who is hurt by the live read race: on the kernel as it ships each victim must come to a wrong answer, and on any
+# other none. tests/guest/victims.sh is the guest's part. What is asked for, and the programs that make
+# the file systems, are looked at before anything is built; --check ends there.
+
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+case ${1:-} in
+'' | --check) ;;
+*) die "usage: victims.sh [--check]" ;;
+esac
+
+KERNEL=${KERNEL:-stock}
+# The programs of the victims' file systems, by Debian's package.
+declare -A PACKAGES=([minix]=util-linux [ext2]=e2fsprogs [nilfs2]=nilfs-tools [f2fs]=f2fs-tools [erofs]=erofs-utils
+	[xfs]=xfsprogs [gfs2]=gfs2-utils)
+
+known=$(sed -n '/^all="/,/"$/p' "$WW_ROOT/tests/guest/victims.sh" | sed 's/^all=//' | tr -d '"' | xargs)
+for name in $(tr ',' ' ' <<<"${ONLY:-$known}"); do
+	[[ " $known " == *" $name "* ]] || die "ONLY=$ONLY: no victim $name; there are $known"
+	type=${name%%-*}
+	[[ -z ${PACKAGES[$type]:-} ]] || command -v "mkfs.$type" >/dev/null || missing+=" ${PACKAGES[$type]}"
+done
+[[ -z ${missing:-} ]] || die "these packages are wanted:$missing (apt-get install$missing)"
+"$WW_ROOT/scripts/kernel.sh" --patches "$KERNEL" >/dev/null
+[[ ${1:-} != --check ]] || exit 0
+
+export CONFIG_VARIANT=${CONFIG_VARIANT:-filesystems}
+args=(--kernel "$KERNEL")
+[[ -z ${ONLY:-} ]] || args+=(--only "$ONLY")
+KERNELS=$KERNEL exec "$WW_ROOT/scripts/lab.sh" victims "${args[@]}"
