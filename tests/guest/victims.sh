@@ -24,12 +24,11 @@ feed=
 
 all="read-eio read-eio-users read-eio-truncate read-eio-direct read-eio-reclaim minix-rmdir minix-stat minix-readdir
 	ext2-readdir ext2-readlink nilfs2-readdir f2fs-stat f2fs-rmdir erofs-readdir xfs-dedupe verity-tree swapon
-	proc-mem partitions gfs2-remount"
+	proc-mem gfs2-remount"
 
-attach() { # SIZE [LOSETUP-OPTION...]: sets vloop
+attach() { # SIZE: sets vloop
 	truncate -s "$1" "$vimg"
-	shift
-	vloop=$(losetup -f --show "$@" "$vimg") || die "no second loop device"
+	vloop=$(losetup -f --show "$vimg") || die "no second loop device"
 	echo 0 >"/sys/block/${vloop#/dev/}/queue/rq_affinity"
 }
 
@@ -128,14 +127,6 @@ set_up() {
 		proc-mem) what="read() of /proc/PID/mem, a mapped file's page, says EIO" ;;
 		esac
 		;;
-	partitions)
-		where='a disk' what='BLKRRPART: the disk has no partitions any more'
-		truncate -s 16M "$vimg"
-		# One of type 83 from sector 2048 on, 8192 sectors; and the table's magic.
-		printf '\0\0\0\0\203\0\0\0\0\10\0\0\0\40\0\0' | dd of="$vimg" bs=1 seek=446 conv=notrunc status=none
-		printf '\125\252' | dd of="$vimg" bs=1 seek=510 conv=notrunc status=none
-		attach 16M -P
-		;;
 	gfs2-remount)
 		where='gfs2, lock_nolock' what='mount -o remount,rw withdraws the file system'
 		fs gfs2 256M -O -p lock_nolock -j 1 -J 32
@@ -145,7 +136,7 @@ set_up() {
 	esac
 	# Where pages can't be moved, neither can the ones that they are made of.
 	case $1 in
-	ext2-readlink | f2fs-* | erofs-* | partitions)
+	ext2-readlink | f2fs-* | erofs-*)
 		feed_device
 		args=("${args[@]:2}" --feeder-device "$feed")
 		;;

@@ -560,13 +560,6 @@ pub fn swap_off(path: &CStr) -> io::Result<()> {
     check(unsafe { libc::swapoff(path.as_ptr()) })
 }
 
-/// Makes the kernel read the partition table of a block device again.
-pub fn reread_partitions(disk: &File) -> io::Result<()> {
-    const BLKRRPART: libc::c_ulong = 0x125f;
-    // SAFETY: Takes no pointers.
-    check(unsafe { libc::ioctl(disk.as_raw_fd(), BLKRRPART as _) })
-}
-
 /// Changes the flags of a mount, `MS_RDONLY` alone or none.
 pub fn remount(path: &CStr, read_only: bool) -> io::Result<()> {
     let flags = libc::MS_REMOUNT | if read_only { libc::MS_RDONLY } else { 0 };

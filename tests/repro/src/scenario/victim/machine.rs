@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel reads for itself: of swap, disks and file systems, and of other processes.
+//! What the kernel reads for itself: of swap and of file systems, and of other processes.
 
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
-use super::super::line::LIMIT;
 use super::{c_path, is, Victim};
 use crate::setup::Fs;
 use crate::sys::{self, Mapping, PAGE};
@@ -130,70 +127,6 @@ impl Victim for ProcMem {
             }
         }
         Ok(format!("all {calls} pages are read well"))
-    }
-}
-
-/// A disk with partitions.
-pub struct Partitions {
-    disk: File,
-    /// In sysfs.
-    first: PathBuf,
-    gone: u32,
-}
-
-impl Partitions {
-    pub fn new(device: &Path) -> Result<Self> {
-        let name = device.file_name().context("no name")?.to_string_lossy();
-        let first = PathBuf::from(format!("/sys/block/{name}/{name}p1"));
-        if !first.exists() {
-            crate::setup::not_set_up!("{} has no partition", device.display());
-        }
-        Ok(Self {
-            disk: File::open(device)?,
-            first,
-            gone: 0,
-        })
-    }
-}
-
-impl Victim for Partitions {
-    fn calls(&self) -> u32 {
-        100
-    }
-
-    fn prepare(&mut self, _n: u32) -> Result<()> {
-        Ok(sys::drop_cached(&self.disk)?)
-    }
-
-    fn call(&mut self, _n: u32) -> Result<bool> {
-        match sys::reread_partitions(&self.disk) {
-            Ok(()) => Ok(!self.first.exists()),
-            // Somebody looks at the partition.
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(false),
-            Err(e) => is(libc::EIO, e).context("BLKRRPART"),
-        }
-    }
-
-    fn after(&mut self, _n: u32, wrong: bool) -> Result<()> {
-        self.gone += u32::from(wrong && !self.first.exists());
-        Ok(())
-    }
-
-    fn afterwards(&mut self, _calls: u32) -> Result<String> {
-        // udev looks at every new partition for a moment.
-        let begin = Instant::now();
-        while sys::reread_partitions(&self.disk).is_err() && begin.elapsed() < LIMIT {
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(format!(
-            "{} times the disk was without partitions; read once more, {}",
-            self.gone,
-            if self.first.exists() {
-                "it has them"
-            } else {
-                "it has none"
-            }
-        ))
     }
 }
 

@@ -80,8 +80,6 @@ pub enum Which {
     Swapon,
     /// A debugger's read of another process's mapped file: EIO
     ProcMem,
-    /// BLKRRPART of a disk: its partitions are gone
-    Partitions,
     /// A gfs2 mounted read-write again: it withdraws
     Gfs2Remount,
 }
@@ -175,7 +173,6 @@ pub fn run(
         Which::VerityTree => Box::new(files::Verity::new(dir)?),
         Which::Swapon => Box::new(machine::Swapon::new(dir)?),
         Which::ProcMem => Box::new(machine::ProcMem::new(dir)?),
-        Which::Partitions => Box::new(machine::Partitions::new(device()?)?),
         Which::Gfs2Remount => Box::new(machine::Remount::new(dir)?),
     };
     let fed = feeder.run(ww, us, limits, enough, &mut *victim)?;
