@@ -143,7 +143,7 @@ set_up() {
 	esac
 }
 
-read -r -a names <<<"$(echo ${WW_VICTIMS:-$all})"
+read -r -a names <<<"$(tr -s '[:space:]' ' ' <<<"${WW_VICTIMS:-$all}")"
 plan "${#names[@]}"
 wanted=6
 more=()
