@@ -42,9 +42,18 @@ fs() { # TYPE SIZE MKFS-OPTION...; $mount has options of mount
 	mount -i -t "$type" -o noatime${mount:+,$mount} "$vloop" "$vmnt" || die "no $type"
 }
 
+# What the file system's own checker makes of it.
+checked() { # NAME
+	case $1 in
+	minix-rmdir) printf '; fsck.minix: "%s"' "$(fsck.minix -f "$vloop" 2>&1 | grep -m 1 'Zone .* no file')" ;;
+	ext2-readdir) printf '; dumpe2fs: "%s"' "$(dumpe2fs -h "$vloop" 2>/dev/null | grep state | tr -s ' ')" ;;
+	esac
+}
+
 detach() {
 	! mountpoint -q "$vmnt" || umount "$vmnt"
-	[ -z "$vloop" ] || losetup -d "$vloop"
+	victim_afterwards+=$(checked "$name")
+	losetup -d "$vloop"
 	vloop=
 	rm -f "$vimg"
 }
