@@ -23,7 +23,7 @@ vloop=
 feed=
 
 all="read-eio read-eio-users read-eio-truncate read-eio-direct read-eio-reclaim minix-rmdir minix-stat minix-readdir
-	ext2-readdir ext2-readlink nilfs2-readdir f2fs-stat f2fs-rmdir erofs-readdir xfs-dedupe verity-tree swapon
+	ext2-readdir ext2-readlink nilfs2-readdir f2fs-stat f2fs-rmdir erofs-stat xfs-dedupe verity-tree swapon
 	proc-mem gfs2-remount"
 
 attach() { # SIZE: sets vloop
@@ -110,8 +110,8 @@ set_up() {
 		*-rmdir) what='rmdir() of an empty directory says ENOTEMPTY' ;;
 		esac
 		;;
-	erofs-readdir)
-		where=erofs what='getdents() says EIO'
+	erofs-stat)
+		where=erofs what='stat() of a directory says EIO'
 		for n in $(seq 0 99); do
 			mkdir -p "$WW_SHM/tree/d$n"
 			: >"$WW_SHM/tree/d$n/file"

@@ -70,8 +70,8 @@ pub enum Which {
     F2fsStat,
     /// rmdir() of an empty directory of f2fs: ENOTEMPTY
     F2fsRmdir,
-    /// getdents() of a directory of erofs: EIO
-    ErofsReaddir,
+    /// stat() of a directory of erofs: EIO
+    ErofsStat,
     /// FIDEDUPERANGE of two files on XFS: EIO
     XfsDedupe,
     /// FS_IOC_READ_VERITY_METADATA of a file on ext4: EIO
@@ -168,7 +168,7 @@ pub fn run(
         Which::F2fsStat => dirs(Call::Stat)?,
         Which::F2fsRmdir => dirs(Call::RmdirEmpty)?,
         Which::Ext2Readlink => Box::new(dirs::Links::new(dir)?),
-        Which::ErofsReaddir => Box::new(dirs::Image::new(dir, device()?)?),
+        Which::ErofsStat => Box::new(dirs::Image::new(dir, device()?)?),
         Which::XfsDedupe => Box::new(files::Dedupe::new(dir)?),
         Which::VerityTree => Box::new(files::Verity::new(dir)?),
         Which::Swapon => Box::new(machine::Swapon::new(dir)?),
