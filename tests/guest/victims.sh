@@ -12,6 +12,7 @@
 #
 # WW_VICTIMS: which, by name; all by default
 # WW_EIO: `no` where no answer may be wrong
+# WW_US: for how long a window is held open
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
@@ -158,6 +159,7 @@ wanted=6
 more=()
 # Where none is wrong, so many say so.
 [ "${WW_EIO:-}" != no ] || wanted=0 more=(--rounds 30)
+[ -z "${WW_US:-}" ] || more+=(--us "$WW_US")
 setup_loop
 load_wakewatch report_limit=1000
 mkdir -p "$vmnt"
