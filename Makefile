@@ -59,7 +59,7 @@ matrix: setup ## every proposal built and raced, one table [ONLY=KEY,KEY PART=ra
 	@$(S)/matrix.sh
 
 live: setup ## how often the live read race is lost without any delay [KERNEL=stock DURATION=5 CPUS=2 BUSY=0 BESIDE=nothing|realtime|interrupts]
-	@KERNEL='$(if $(filter file,$(origin KERNEL)),stock,$(KERNEL))' $(S)/live.sh
+	@KERNEL='$(SHIPPED)' $(S)/live.sh
 
 findings: setup ## losses of the live read race that came by themselves, over all runs [STORIES=1]
 	@KERNELS=' ' $(S)/lab.sh findings --stories '$(or $(STORIES),1)'
