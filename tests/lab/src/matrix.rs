@@ -409,6 +409,9 @@ pub fn verb(
     for row in &mut rows {
         row.model = modelled(&row.key);
     }
+    for row in &mut reads {
+        row.model = reads::modelled(&row.key);
+    }
     let parts = [
         (Part::Races, text(&rows)),
         (Part::Stress, stress::text(&rows)),

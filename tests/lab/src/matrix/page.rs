@@ -136,7 +136,7 @@ fn ends_of_reads(rows: &[Row]) -> Markup {
                 tr {
                     th title=(row.about) { (row.key) }
                     @for (race, _) in reads::RACES {
-                        @let (text, class) = reads::sign(row, race);
+                        @let (text, class) = row.sign(race);
                         @let why = row.cells.get(*race).map_or("", |cell| cell.evidence.as_str());
                         td class=(class) title=(why) { (text) }
                     }
