@@ -37,11 +37,11 @@ help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
-repro: setup ## the 2020 bug and its absence: three kernels, a table [LINUX=TREE, or KERNEL=debian: what needs no patch]
-	@$(if $(filter debian,$(KERNEL)),KERNELS=debian $(S)/lab.sh repro --kernel debian,$(S)/lab.sh repro); status=$$?; $(S)/cache.sh; exit $$status
+repro: setup ## the 2020 bug and its absence, and the race that is alive: four kernels, a table [LINUX=TREE, or KERNEL=debian: what needs no patch]
+	@$(if $(filter debian,$(KERNEL)),KERNELS=debian $(S)/lab.sh repro --kernel debian,KERNELS='stock broken fixed read-ref-if-waiters' $(S)/lab.sh repro); status=$$?; $(S)/cache.sh; exit $$status
 
 test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE JOBS=2]
-	@KERNELS="stock broken fixed get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test $(if $(JOBS),--jobs '$(JOBS)')
+	@KERNELS="stock broken fixed read-ref-if-waiters get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test $(if $(JOBS),--jobs '$(JOBS)')
 
 bench: setup ## what wakewatch costs, beside a C module and bpftrace
 	@$(S)/bench.sh
