@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [KERNEL=stock ONLY=NAME,NAME] victims.sh [--check]
+# Usage: [KERNEL=stock ONLY=NAME,NAME CONFIG_VARIANT=filesystems|none] victims.sh [--check]
 #
 # Who is hurt by the live read race: on the kernel as it ships each victim must come to a wrong answer, and on any
 # other none. tests/guest/victims.sh is the guest's part. What is asked for, and the programs that make
@@ -16,6 +16,9 @@ case ${1:-} in
 esac
 
 KERNEL=${KERNEL:-stock}
+# `none` is a kernel without the file systems.
+export CONFIG_VARIANT=${CONFIG_VARIANT:-filesystems}
+[[ $CONFIG_VARIANT != none ]] || CONFIG_VARIANT=
 # The programs of the victims' file systems, by Debian's package.
 declare -A PACKAGES=([minix]=util-linux [ext2]=e2fsprogs [nilfs2]=nilfs-tools [f2fs]=f2fs-tools [erofs]=erofs-utils
 	[xfs]=xfsprogs [gfs2]=gfs2-utils)
@@ -30,7 +33,6 @@ done
 "$WW_ROOT/scripts/kernel.sh" --patches "$KERNEL" >/dev/null
 [[ ${1:-} != --check ]] || exit 0
 
-export CONFIG_VARIANT=${CONFIG_VARIANT:-filesystems}
 args=(--kernel "$KERNEL")
 [[ -z ${ONLY:-} ]] || args+=(--only "$ONLY")
 KERNELS=$KERNEL exec "$WW_ROOT/scripts/lab.sh" victims "${args[@]}"
