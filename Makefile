@@ -40,7 +40,7 @@ help: ## this list
 repro: setup ## the 2020 bug and its absence, and the race that is alive: four kernels, a table [LINUX=TREE, or KERNEL=debian: what needs no patch]
 	@$(if $(filter debian,$(KERNEL)),KERNELS=debian $(S)/lab.sh repro --kernel debian,KERNELS='stock broken fixed read-ref-if-waiters' $(S)/lab.sh repro); status=$$?; $(S)/cache.sh; exit $$status
 
-test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE JOBS=2]
+test: setup ## everything: static checks, host tests, guests; KTAP [LINUX=TREE JOBS=1]
 	@KERNELS="stock broken fixed read-ref-if-waiters get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test $(if $(JOBS),--jobs '$(JOBS)')
 
 bench: setup ## what wakewatch costs, beside a C module and bpftrace

@@ -66,7 +66,7 @@ enum Verb {
         /// Only this suite
         #[arg(long, value_name = "SUITE")]
         only: Option<String>,
-        /// Suites at a time; otherwise as many as there are CPUs and memory for
+        /// Suites with guests at a time; otherwise what there are CPUs and memory for
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
         jobs: Option<u8>,
     },

@@ -17,12 +17,13 @@ use crate::vmcore;
 use crate::xfstests;
 use anyhow::{bail, Context, Result};
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 /// A suite's part of the run.
@@ -31,8 +32,8 @@ pub struct Run<'a> {
     /// The whole run's: names in it are one suite's.
     pub dir: PathBuf,
     suite: &'static str,
-    /// Probed when the first guest of any suite is to boot.
-    accel: &'a Mutex<Option<Accel>>,
+    /// Of its guests, if it may have any.
+    accel: Option<Accel>,
     boots: Vec<Record>,
 }
 
@@ -64,13 +65,20 @@ struct Results<'a> {
     boots: &'a [&'a Record],
 }
 
-/// How many suites run at a time, if nobody has said: as many as there are CPUs, where there is memory for that.
-/// A guest has two, and mostly needs one.
-fn at_once() -> usize {
+/// How many suites with guests run at a time, if nobody has said: where there is memory for that, as many as
+/// there are CPUs; under TCG half of that, since a guest's two CPUs are two threads that have much to do.
+fn at_once(accel: Accel) -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     let memory = (env::available_memory() / SUITE_MEMORY) as usize;
-    cpus.min(memory).clamp(1, 4)
+    let guests = match accel {
+        Accel::Kvm => cpus,
+        Accel::Tcg => cpus / 2,
+    };
+    guests.min(memory).clamp(1, 4)
 }
+
+/// The suite that boots nothing, and runs beside the others.
+const HOST_ONLY: &str = "static";
 
 /// What a suite has found, and after how many seconds.
 type Done = (Test, f64, Vec<Record>);
@@ -90,40 +98,48 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
         );
     }
     let dir = lab.run_dir("test")?;
-    let jobs = jobs.unwrap_or_else(at_once).min(suites.len());
     println!("KTAP version 1\n1..{}", suites.len());
-    if jobs > 1 {
-        println!("# {jobs} suites at a time (JOBS=1: one after another)");
-    }
-    let accel = Mutex::new(None);
-    let next = AtomicUsize::new(0);
+    let accel = match suites.iter().any(|(name, _)| *name != HOST_ONLY) {
+        true => Some(kvm::probe(lab, &dir, &|line| println!("# {line}"))?),
+        false => None,
+    };
+    let jobs = jobs.or(accel.map(at_once)).unwrap_or(1);
+    println!("# {HOST_ONLY} beside the others, of which {jobs} at a time (JOBS=)");
+    let queues = [true, false].map(|host_only| {
+        let all = suites.iter().enumerate();
+        let mine = all.filter(|(_, (name, _))| (*name == HOST_ONLY) == host_only);
+        Mutex::new(mine.map(|(i, _)| i).collect::<VecDeque<_>>())
+    });
     let results: Mutex<Vec<Option<Done>>> = Mutex::new(suites.iter().map(|_| None).collect());
     let printed = AtomicUsize::new(0);
+    let work = |queue: &Mutex<VecDeque<usize>>| {
+        let next = || locked(queue).pop_front();
+        while let Some(i) = next() {
+            let (name, suite) = suites[i];
+            let mut run = Run {
+                lab,
+                dir: dir.clone(),
+                suite: name,
+                accel,
+                boots: Vec::new(),
+            };
+            let (test, seconds) = one(name, *suite, &mut run);
+            let mut results = locked(&results);
+            results[i] = Some((test, seconds, run.boots));
+            // In their order: KTAP has numbers.
+            while let Some(Some((test, ..))) = results.get(printed.load(Relaxed)) {
+                let n = printed.fetch_add(1, Relaxed) + 1;
+                let mut out = String::new();
+                test.write(n, 0, &mut out);
+                print!("{out}");
+            }
+        }
+    };
     std::thread::scope(|scope| {
+        let [host, guests] = &queues;
+        scope.spawn(|| work(host));
         for _ in 0..jobs {
-            scope.spawn(|| loop {
-                let i = next.fetch_add(1, Relaxed);
-                let Some((name, suite)) = suites.get(i) else {
-                    return;
-                };
-                let mut run = Run {
-                    lab,
-                    dir: dir.clone(),
-                    suite: name,
-                    accel: &accel,
-                    boots: Vec::new(),
-                };
-                let done = one(name, *suite, &mut run);
-                let mut results = results.lock().unwrap_or_else(|err| err.into_inner());
-                results[i] = Some((done.0, done.1, run.boots));
-                // In their order: KTAP has numbers.
-                while let Some(Some((test, ..))) = results.get(printed.load(Relaxed)) {
-                    let n = printed.fetch_add(1, Relaxed) + 1;
-                    let mut out = String::new();
-                    test.write(n, 0, &mut out);
-                    print!("{out}");
-                }
-            });
+            scope.spawn(|| work(guests));
         }
     });
     let done: Vec<Done> = results
@@ -176,6 +192,10 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
     Ok(sum.failed == 0 && sum.passed > 0)
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|err| err.into_inner())
+}
+
 /// Runs one. A suite that can't run has failed, and the next one has its turn.
 fn one(name: &'static str, suite: Suite, run: &mut Run) -> (Test, f64) {
     run.progress("begins");
@@ -212,14 +232,7 @@ impl Run<'_> {
     }
 
     pub fn accel(&self) -> Result<Accel> {
-        let mut accel = self.accel.lock().unwrap_or_else(|err| err.into_inner());
-        match *accel {
-            Some(accel) => Ok(accel),
-            None => {
-                let probed = kvm::probe(self.lab, &self.dir, &|line| self.progress(line))?;
-                Ok(*accel.insert(probed))
-            }
-        }
+        self.accel.context("no guest was expected here")
     }
 }
 
