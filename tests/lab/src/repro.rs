@@ -82,6 +82,24 @@ const TAIL_BUG: Said = Said::Bug {
     page_dumped: Some("compound_head & 1"),
 };
 
+/// Two rows of any kernel without the bug of 2020.
+const SILENT_SYNC: Row = Row {
+    script: "sync",
+    scenario: "one file written and synced",
+    kernel: Said::Nothing,
+    wakewatch: Heard::Nothing,
+    moved: &["end_writeback"],
+    hurt: false,
+};
+const SILENT_ORDER0: Row = Row {
+    script: "order0",
+    scenario: "order-0 reuse",
+    kernel: Said::Nothing,
+    wakewatch: Heard::Nothing,
+    moved: &["delays"],
+    hurt: false,
+};
+
 /// The whole of `make repro`. A guest dies of the bug, so each BUG costs a boot; what
 /// a guest survives comes before, or together.
 pub const PLANS: &[Plan] = &[
@@ -176,22 +194,8 @@ pub const PLANS: &[Plan] = &[
         detect: true,
         env: &[],
         rows: &[
-            Row {
-                script: "sync",
-                scenario: "one file written and synced",
-                kernel: Said::Nothing,
-                wakewatch: Heard::Nothing,
-                moved: &["end_writeback"],
-                hurt: false,
-            },
-            Row {
-                script: "order0",
-                scenario: "order-0 reuse",
-                kernel: Said::Nothing,
-                wakewatch: Heard::Nothing,
-                moved: &["delays"],
-                hurt: false,
-            },
+            SILENT_SYNC,
+            SILENT_ORDER0,
             Row {
                 script: "tail",
                 scenario: "tail reuse",
@@ -287,24 +291,7 @@ const SILENCE: Plan = Plan {
     kernel: "stock",
     detect: true,
     env: &[],
-    rows: &[
-        Row {
-            script: "sync",
-            scenario: "one file written and synced",
-            kernel: Said::Nothing,
-            wakewatch: Heard::Nothing,
-            moved: &["end_writeback"],
-            hurt: false,
-        },
-        Row {
-            script: "order0",
-            scenario: "order-0 reuse",
-            kernel: Said::Nothing,
-            wakewatch: Heard::Nothing,
-            moved: &["delays"],
-            hurt: false,
-        },
-    ],
+    rows: &[SILENT_SYNC, SILENT_ORDER0],
 };
 
 /// The rows that need no patch, on the kernel `key`.
