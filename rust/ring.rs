@@ -144,10 +144,10 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     pub(crate) fn print(&self, mut show: impl FnMut(u64, &T) -> bool) {
         while let Some(slot) = self.oldest(&[READY], 0) {
             if slot.lock(READY, SHOWING) {
-                // SAFETY: The slot is `SHOWING`, by this thread.
-                let seen = slot
-                    .value
-                    .with(|value| show(slot.number.load(Relaxed), unsafe { &*value }));
+                let seen = slot.value.with(|value| {
+                    // SAFETY: The slot is `SHOWING`, by this thread.
+                    show(slot.number.load(Relaxed), unsafe { &*value })
+                });
                 slot.shown(if seen { KEPT } else { READY });
                 if !seen {
                     return;
@@ -161,9 +161,10 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     pub(crate) fn print_last(&self, mut show: impl FnMut(u64, &T)) {
         while let Some(slot) = self.oldest(&[READY, SHOWING], 0) {
             if slot.lock(READY, LAST) || slot.lock(SHOWING, LAST) {
-                // SAFETY: By the type invariant nobody writes what is `LAST`.
-                slot.value
-                    .with(|value| show(slot.number.load(Relaxed), unsafe { &*value }));
+                slot.value.with(|value| {
+                    // SAFETY: By the type invariant nobody writes what is `LAST`.
+                    show(slot.number.load(Relaxed), unsafe { &*value })
+                });
             }
         }
     }

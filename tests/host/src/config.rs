@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 /// As the file shows them.
 fn shown(config: Config) -> String {
-    Config::NAMES
+    let lines = Config::NAMES
         .iter()
-        .map(|name| format!("{name}={}\n", config.value(name)))
-        .collect()
+        .map(|name| format!("{name}={}\n", config.value(name)));
+    lines.collect::<Vec<_>>().concat()
 }
 
 #[test]

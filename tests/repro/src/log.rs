@@ -38,10 +38,10 @@ fn list(log: &str) -> String {
     });
     let mut lines: Vec<_> = reports.chain(splats).collect();
     lines.sort();
-    lines
+    let lines = lines
         .into_iter()
-        .map(|(_, class, who, text)| format!("{class} {who} {text}\n"))
-        .collect()
+        .map(|(_, class, who, text)| format!("{class} {who} {text}\n"));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// Another finding's lines stay, even in the middle of one that goes.
@@ -63,7 +63,7 @@ fn without_live(log: &str) -> String {
     log.lines()
         .enumerate()
         .filter(|(at, _)| !go.contains(at) || stay.contains(at))
-        .map(|(_, line)| format!("{line}\n"))
+        .flat_map(|(_, line)| [line, "\n"])
         .collect()
 }
 
