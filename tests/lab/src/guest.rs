@@ -246,6 +246,10 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
     // Nor of having udev look at 512 halves of terminals of the old kind, and at ports that are not there,
     // which takes seconds without KVM.
     cmd.args(["--append", "pty.legacy_count=0 8250.nr_uarts=1"]);
+    // What virtme-ng says, and that the root is cached: nobody changes it meanwhile, and without a cache each
+    // program is read from the host again whenever it is started. What guests write is another mount.
+    let root = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=524288,cache=loose";
+    cmd.args(["--append", root]);
     cmd.args(["--append", WATCHDOGS]);
     cmd
 }
