@@ -2,7 +2,7 @@
 
 //! Counters, one set per CPU.
 
-use crate::{detect::verdict::Verdict, percpu::PerCpu};
+use crate::{detect::verdict::Verdict, percpu::PerCpu, sync::Count};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kernel::prelude::*;
 
@@ -116,8 +116,7 @@ impl Here<'_> {
     /// As [`Stats::count`].
     #[inline(always)]
     pub(crate) fn count(&self, counter: Counter) {
-        let cell = &self.0[counter as usize];
-        cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
+        self.0[counter as usize].one_more();
     }
 }
 
@@ -130,9 +129,6 @@ impl Stats {
     }
 
     /// Counts. Any context with preemption disabled.
-    ///
-    /// A load and a store instead of one atomic instruction, which costs ten times as much: kprobe
-    /// and kretprobe handlers, which are all that count, do not nest on a CPU.
     #[inline]
     pub(crate) fn count(&self, counter: Counter) {
         self.here().count(counter);
@@ -144,9 +140,8 @@ impl Stats {
         Here(self.this_cpu())
     }
 
-    /// Adds `n`, where handlers may nest, as those of tracepoints do. Any context. Only for counters
-    /// that [`Self::count`] isn't used with.
-    pub(crate) fn add_nested(&self, counter: Counter, n: u32) {
+    /// Adds `n`. Any context with preemption disabled.
+    pub(crate) fn add(&self, counter: Counter, n: u32) {
         self.this_cpu()[counter as usize].fetch_add(n.into(), Relaxed);
     }
 

@@ -174,8 +174,8 @@ impl Windows {
 
     #[cold]
     fn count_marked(&self, marked: Marked, counter: Counter) {
-        self.stats.add_nested(counter, marked.windows);
-        self.stats.add_nested(
+        self.stats.add(counter, marked.windows);
+        self.stats.add(
             Counter::MarksDropped,
             marked.dropped.wrapping_add(marked.unknown),
         );

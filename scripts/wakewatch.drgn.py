@@ -401,8 +401,8 @@ class Files:
                 yield (
                     f"site={function} calls={sum(num(row.calls) for row in rows)}"
                     f" none={none}"
-                    f" spare_min={min(num(row.least) for row in used)}"
-                    f" spare_max={max(num(row.most) for row in used)}"
+                    f" spare_min={(1 << 31) - 1 - max(num(row.below) for row in used)}"
+                    f" spare_max={max(num(row.above) for row in used) - (1 << 31)}"
                     f" verdict={'unreferenced' if none else 'held'}"
                     f" caller={self.symbols.name(caller, True)}"
                 )

@@ -3,11 +3,11 @@
 //! Call sites: who ends writeback, on whose references, and how long the windows are.
 //!
 //! Which row a call site has is found in [`Sites`], one for all CPUs; what is counted is in
-//! [`Rows`], one for each CPU, which only that CPU writes.
+//! [`Rows`], one for each CPU, which only that CPU writes; an interrupt may, in the middle of a task's.
 
 use super::verdict::Verdict;
-use core::sync::atomic::{
-    AtomicI32, AtomicU32, AtomicU64,
+use crate::sync::{
+    AtomicU32, AtomicU64, Count,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
@@ -140,8 +140,10 @@ fn key(function: Function, caller: u64) -> u64 {
 pub(crate) struct Row {
     calls: AtomicU64,
     none: AtomicU64,
-    least: AtomicI32,
-    most: AtomicI32,
+    /// How far below `i32::MAX` the least spare references were.
+    below: AtomicU32,
+    /// How far above `i32::MIN` the most were.
+    above: AtomicU32,
     lengths: [AtomicU32; LENGTHS],
 }
 
@@ -149,29 +151,35 @@ pub(crate) struct Row {
 pub(crate) type Rows = [Row; SITES];
 
 impl Row {
-    /// Counts a call with that many spare references. On the row's own CPU, not nested.
-    #[inline]
-    pub(crate) fn audit(&self, spare: i32) {
-        let calls = self.calls.load(Relaxed);
-        self.calls.store(calls.wrapping_add(1), Relaxed);
-        if spare <= 0 {
-            self.none
-                .store(self.none.load(Relaxed).wrapping_add(1), Relaxed);
-        }
-        if calls == 0 || spare < self.least.load(Relaxed) {
-            self.least.store(spare, Relaxed);
-        }
-        if calls == 0 || spare > self.most.load(Relaxed) {
-            self.most.store(spare, Relaxed);
+    /// A new one. The module has its rows zeroed by the kernel.
+    #[allow(dead_code)]
+    pub(crate) fn new() -> Self {
+        Self {
+            calls: AtomicU64::new(0),
+            none: AtomicU64::new(0),
+            below: AtomicU32::new(0),
+            above: AtomicU32::new(0),
+            lengths: core::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
-    /// Counts a window that has ended in a wake. On the row's own CPU, not nested.
+    /// Counts a call with that many spare references. On the row's own CPU, with preemption disabled.
+    #[inline]
+    pub(crate) fn audit(&self, spare: i32) {
+        self.calls.one_more();
+        if spare <= 0 {
+            self.none.one_more();
+        }
+        raise(&self.below, i32::MAX.wrapping_sub(spare) as u32);
+        raise(&self.above, spare.wrapping_sub(i32::MIN) as u32);
+    }
+
+    /// Counts a window that has ended in a wake. On the row's own CPU, with preemption disabled.
     #[inline]
     pub(crate) fn length(&self, ns: u64) {
         let place = (ns.checked_ilog2().unwrap_or(0) as usize).min(LENGTHS - 1);
         if let Some(count) = self.lengths.get(place) {
-            count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+            count.one_more();
         }
     }
 
@@ -179,9 +187,19 @@ impl Row {
     pub(crate) fn reset(&self) {
         self.calls.store(0, Relaxed);
         self.none.store(0, Relaxed);
+        self.below.store(0, Relaxed);
+        self.above.store(0, Relaxed);
         for count in &self.lengths {
             count.store(0, Relaxed);
         }
+    }
+}
+
+/// Makes `cell` at least `value`, which it mostly is.
+#[inline(always)]
+fn raise(cell: &AtomicU32, value: u32) {
+    if cell.load(Relaxed) < value {
+        cell.fetch_max(value, Relaxed);
     }
 }
 
@@ -213,8 +231,10 @@ impl Sum {
         for row in rows {
             let calls = row.calls.load(Relaxed);
             if calls != 0 {
-                sum.least = sum.least.min(row.least.load(Relaxed));
-                sum.most = sum.most.max(row.most.load(Relaxed));
+                let least = i32::MAX.wrapping_sub(row.below.load(Relaxed) as i32);
+                let most = i32::MIN.wrapping_add(row.above.load(Relaxed) as i32);
+                sum.least = sum.least.min(least);
+                sum.most = sum.most.max(most);
             }
             sum.calls = sum.calls.wrapping_add(calls);
             sum.none = sum.none.wrapping_add(row.none.load(Relaxed));

@@ -20,6 +20,23 @@ mod sync {
     pub(crate) use loom::cell::UnsafeCell as Cell;
     pub(crate) use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
     pub(crate) const STACK: usize = 1;
+
+    /// As in the module.
+    pub(crate) trait Count {
+        fn one_more(&self);
+    }
+
+    impl Count for AtomicU64 {
+        fn one_more(&self) {
+            self.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Count for AtomicU32 {
+        fn one_more(&self) {
+            self.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 #[cfg(loom)]

@@ -16,6 +16,7 @@ mod marks;
 mod owners;
 mod range;
 mod ring;
+mod rows;
 
 use crate::detect::window::{Bit, Bucket, Event, Mark, Marked, Opened, Table, Trace, Window};
 use loom::{
