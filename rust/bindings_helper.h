@@ -8,6 +8,7 @@
 #include <linux/sched/clock.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/ftrace.h>
 #include <linux/irq_work.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
@@ -20,6 +21,8 @@
 #include <linux/tracepoint-defs.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+
+#include "hooks.h"
 
 /* trace.c */
 DECLARE_TRACEPOINT(window);
@@ -81,7 +84,7 @@ int ww_int3_contexts(unsigned int *in_nmi);
 
 /* unwind.c */
 unsigned long ww_return_address(unsigned long slot, unsigned long rethook, unsigned long graph);
-unsigned int ww_return_slots(const struct pt_regs *entry, unsigned long ip,
+unsigned int ww_return_slots(const struct ww_entry *entry, unsigned long ip,
 			     unsigned long *slots, unsigned int n);
 
 /* trace.c */
@@ -94,6 +97,7 @@ void ww_trace_window(unsigned long pfn, unsigned int bit, u64 length_ns,
 
 /* params.c */
 extern bool ww_param_enable;
+extern char *ww_param_hook;
 extern char *ww_param_amplify;
 extern char *ww_param_end_symbol;
 extern char *ww_param_wake_symbol;

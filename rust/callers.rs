@@ -9,7 +9,7 @@ use crate::{
         origin::{origin, Call, Origin},
         symbol::Range,
     },
-    hook::{kprobe, stack::Trampolines, Regs},
+    hook::{kprobe, stack::Trampolines, Entry},
     percpu::PerCpu,
     stats::{Counter, Stats},
     text::{Line, Sink},
@@ -60,8 +60,8 @@ impl Callers {
 
     /// Who called the probed function. For kprobe handlers at a function's entry.
     #[inline]
-    pub(crate) fn site(&self, function: Function, regs: &Regs) -> Site {
-        self.site_at(function, regs.sp(), None)
+    pub(crate) fn site(&self, function: Function, at: &Entry) -> Site {
+        self.site_at(function, at.sp(), None)
     }
 
     /// Who called the function that called the probed one: the address behind
@@ -72,40 +72,40 @@ impl Callers {
     /// The distance from the stack pointer to that return address is a constant of the place of the
     /// call. It is taken from the unwind tables once and kept; a call from another place replaces it.
     #[inline]
-    pub(crate) fn site_of_caller(&self, function: Function, regs: &Regs) -> Site {
-        let mut slot = regs.sp().wrapping_add(self.distance(0, regs.top(), regs));
+    pub(crate) fn site_of_caller(&self, function: Function, at: &Entry) -> Site {
+        let mut slot = at.sp().wrapping_add(self.distance(0, at.top(), at));
         // SAFETY: A word of the current stack, see `site_at`.
         let caller = unsafe { (slot as *const usize).read_volatile() };
         if self.wrapper.has(caller) {
-            slot = slot.wrapping_add(self.distance(1, caller, regs));
+            slot = slot.wrapping_add(self.distance(1, caller, at));
         }
-        self.site_at(function, slot, Some(regs))
+        self.site_at(function, slot, Some(at))
     }
 
     /// From the slot of the return address `place` to that of the function that `place` is in, which is the
     /// caller of the probed one, or (1) the next. 0 if that can't be told.
     #[inline(always)]
-    fn distance(&self, frame: usize, place: usize, regs: &Regs) -> usize {
+    fn distance(&self, frame: usize, place: usize, at: &Entry) -> usize {
         let learned = self.learned[frame].load(Relaxed);
         if learned >> 32 == place as u64 & 0xffff_ffff {
             learned as usize & 0xffff_ffff
         } else {
-            self.learn(frame, place, regs)
+            self.learn(frame, place, at)
         }
     }
 
     #[cold]
-    fn learn(&self, frame: usize, place: usize, regs: &Regs) -> usize {
-        let (slots, found) = self.trampolines.slots::<2>(regs);
+    fn learn(&self, frame: usize, place: usize, at: &Entry) -> usize {
+        let (slots, found) = self.trampolines.slots::<2>(at);
         let (from, to) = match (frame, found) {
-            (0, 1..) => (regs.sp(), slots[0]),
+            (0, 1..) => (at.sp(), slots[0]),
             (1, 2) => (slots[0], slots[1]),
             _ => return 0,
         };
         // Below 4 GB, like all of a stack.
         let distance = to.wrapping_sub(from) & 0xffff_ffff;
         // A tracer's trampoline is no place of a call; of the next frame, it has been looked at.
-        if frame != 0 || self.return_address(regs) == Some(place) {
+        if frame != 0 || self.return_address(at) == Some(place) {
             let low = place as u64 & 0xffff_ffff;
             self.learned[frame].store((low << 32) | distance as u64, Relaxed);
         }
@@ -115,7 +115,7 @@ impl Callers {
     /// The call site whose return address is at `slot`; not one in the wrapper, if there are registers to look
     /// behind it.
     #[inline(always)]
-    fn site_at(&self, function: Function, slot: usize, wrapped: Option<&Regs>) -> Site {
+    fn site_at(&self, function: Function, slot: usize, wrapped: Option<&Entry>) -> Site {
         // SAFETY: The caller's slot, or one that the unwind tables have for calls from the same place: a word
         // of the current stack.
         let caller = unsafe { (slot as *const usize).read_volatile() };
@@ -128,12 +128,12 @@ impl Callers {
 
     #[cold]
     #[inline(never)]
-    fn new_site(&self, function: Function, slot: usize, wrapped: Option<&Regs>) -> Site {
+    fn new_site(&self, function: Function, slot: usize, wrapped: Option<&Entry>) -> Site {
         // SAFETY: As above.
         let mut caller = unsafe { self.trampolines.return_address(slot) }.unwrap_or(0);
         // Tracers have hidden that it is in the wrapper.
-        if let Some(regs) = wrapped.filter(|_| self.wrapper.has(caller)) {
-            if let ([_, slot], 2) = self.trampolines.slots::<2>(regs) {
+        if let Some(at) = wrapped.filter(|_| self.wrapper.has(caller)) {
+            if let ([_, slot], 2) = self.trampolines.slots::<2>(at) {
                 // SAFETY: As above.
                 caller = unsafe { self.trampolines.return_address(slot) }.unwrap_or(0);
             }
@@ -153,16 +153,16 @@ impl Callers {
 
     /// Where the probed function returns to; `None` if tracers hide it. For kprobe handlers at a function's
     /// entry.
-    pub(crate) fn return_address(&self, regs: &Regs) -> Option<usize> {
+    pub(crate) fn return_address(&self, at: &Entry) -> Option<usize> {
         // SAFETY: At its entry a function's return address is where the stack pointer shows.
-        unsafe { self.trampolines.return_address(regs.sp()) }
+        unsafe { self.trampolines.return_address(at.sp()) }
     }
 
-    /// Is the wake whose entry `regs` are of made by the call that has opened a window? `within` is
+    /// Is the wake whose entry `at` is of made by the call that has opened a window? `within` is
     /// where the opener's code is.
     #[cold]
-    pub(crate) fn origin(&self, call: Call, regs: &Regs, within: Range) -> Origin {
-        let entry = regs.sp();
+    pub(crate) fn origin(&self, call: Call, at: &Entry, within: Range) -> Origin {
+        let entry = at.sp();
         let full = |slot: u32| entry.wrapping_add(slot.wrapping_sub(entry as u32) as usize);
         origin(
             call,
@@ -172,9 +172,9 @@ impl Callers {
             |slot| unsafe { self.trampolines.return_address(full(slot)) }.map(|at| at as u64),
             |slot| {
                 let called = self
-                    .return_address(regs)
+                    .return_address(at)
                     .is_some_and(|return_to| within.has(return_to));
-                let (slots, found) = self.trampolines.slots::<FRAMES>(regs);
+                let (slots, found) = self.trampolines.slots::<FRAMES>(at);
                 called && found == 0 || slots.iter().take(found).any(|&at| at == full(slot))
             },
         )

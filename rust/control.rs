@@ -12,9 +12,13 @@ use crate::{
         switch::{switch_off, switch_on, wants_more, On, Switch, Wanted},
         symbol::Range,
     },
-    hook::{kprobe, return_probe, tracepoint},
+    hook::{
+        entry::{Hook, Registration, Way},
+        ftrace, kprobe, return_probe, tracepoint, Handler,
+    },
     probes::{
-        AfterWake, AroundClear, EndOfBit, EndOfWriteback, PastWake, Shared, Start, Victim, Wake,
+        hooks, AfterWake, AroundClear, EndOfBit, EndOfWriteback, PastWake, Shared, Start, Victim,
+        Wake,
     },
     stats::Counter,
     text::{Line, Sink},
@@ -44,77 +48,80 @@ pub(crate) struct Control {
     probes: Mutex<Probes>,
 }
 
-/// A registered kprobe that can be switched off.
-struct Probe<T: kprobe::Handler> {
-    registration: kprobe::Registration<T>,
-    armed: bool,
-}
-
-impl<T: kprobe::Handler> Probe<T> {
-    fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
-        Ok(Self {
-            registration: kprobe::Registration::new(symbol, handler)?,
-            armed: false,
-        })
-    }
-
-    fn missed(&self) -> u64 {
-        self.registration.missed()
-    }
-}
-
-impl<T: kprobe::Handler> Switch<Error> for Probe<T> {
+impl<T: Handler> Switch<Error> for Registration<T> {
     fn is_on(&self) -> bool {
-        self.armed
+        self.way().is_some()
     }
 
     fn on(&mut self) -> Result {
-        self.registration.arm(true)?;
-        self.armed = true;
-        Ok(())
+        Registration::on(self)
     }
 
     /// One that is off costs nothing.
     fn off(&mut self) {
-        match self.registration.arm(false) {
-            Ok(()) => self.armed = false,
-            // Nothing is wrong with what it looks at, and the next time it is tried again.
-            Err(err) => pr_err!("a probe stays armed: error {}\n", err.to_errno()),
+        // Nothing is wrong with what it looks at, and the next time it is tried again.
+        if let Err(err) = Registration::off(self) {
+            pr_err!("a probe stays armed: error {}\n", err.to_errno());
         }
     }
 }
 
-/// A probe of a function that this kernel may not have.
-struct Optional<T: kprobe::Handler>(Option<Probe<T>>);
+/// A hook of a function that this kernel may not have.
+struct Optional<T: Handler>(Option<Registration<T>>);
 
-impl<T: kprobe::Handler> Optional<T> {
-    /// Where there is no such function, that has been explained, and the probe is never on.
-    fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
-        match Probe::new(symbol, handler) {
-            Ok(probe) => Ok(Self(Some(probe))),
+impl<T: Handler> Optional<T> {
+    /// Where there is no such function, that has been explained, and the hook is never on.
+    fn new(symbol: &'static CStr, hook: &'static Hook<T>, first: Way, handler: T) -> Result<Self> {
+        match Registration::new(symbol, hook, first, handler) {
+            Ok(registration) => Ok(Self(Some(registration))),
             Err(err) if err == ENOENT || err == EINVAL => Ok(Self(None)),
             Err(err) => Err(err),
         }
     }
 
+    fn way(&self) -> Option<Way> {
+        self.0.as_ref().and_then(Registration::way)
+    }
+
     fn missed(&self) -> u64 {
-        self.0.as_ref().map_or(0, Probe::missed)
+        self.0.as_ref().map_or(0, Registration::missed)
     }
 }
 
-impl<T: kprobe::Handler> Switch<Error> for Optional<T> {
+impl<T: Handler> Switch<Error> for Optional<T> {
     fn is_on(&self) -> bool {
-        self.0.as_ref().is_some_and(Switch::is_on)
+        self.way().is_some()
     }
 
     fn on(&mut self) -> Result {
-        self.0.as_mut().map_or(Ok(()), Switch::on)
+        self.0.as_mut().map_or(Ok(()), Registration::on)
     }
 
     fn off(&mut self) {
-        if let Some(probe) = &mut self.0 {
-            probe.off();
+        if let Some(registration) = &mut self.0 {
+            Switch::off(registration);
         }
+    }
+}
+
+/// That ftrace stays on, while anything is that it calls.
+struct Ftrace(Option<ftrace::StaysOn>);
+
+impl Switch<Error> for Ftrace {
+    fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn on(&mut self) -> Result {
+        // Without it there are kprobes, which are made by int3 then.
+        if Way::Ftrace.is_there() {
+            self.0 = Some(ftrace::StaysOn::new()?);
+        }
+        Ok(())
+    }
+
+    fn off(&mut self) {
+        self.0 = None;
     }
 }
 
@@ -199,7 +206,7 @@ struct Probes {
     wake: Optional<Wake>,
     past: Optional<PastWake>,
     start: Optional<Start>,
-    end: Probe<EndOfWriteback>,
+    end: Registration<EndOfWriteback>,
     end_read: Optional<EndOfBit>,
     private_2: Optional<EndOfBit>,
     unlock: Optional<EndOfBit>,
@@ -212,17 +219,24 @@ struct Probes {
     queues: Range,
     /// What is on.
     now: Wanted,
+    /// The last to go.
+    ftrace: Ftrace,
 }
 
 impl Control {
     /// Registers the probes, all of them off. On an error, which is explained in the kernel log,
     /// none stays.
-    pub(crate) fn new(shared: Arc<Shared>, symbols: Symbols, config: Config) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        symbols: Symbols,
+        first: Way,
+        config: Config,
+    ) -> Result<Arc<Self>> {
         let end_of = |function| EndOfBit {
             shared: shared.clone(),
             function,
         };
-        let wake = Optional::new(symbols.wake, Wake(shared.clone()))?;
+        let wake = Optional::new(symbols.wake, &hooks::WAKE, first, Wake(shared.clone()))?;
         let queues = kprobe::range(c_str!("folio_wait_table")).unwrap_or_default();
         let past = if queues.size == 0 {
             pr_info!("no symbol folio_wait_table (CONFIG_KALLSYMS_ALL): wakes that come past folio_wake_bit() are not seen\n");
@@ -231,9 +245,11 @@ impl Control {
             let wake = wake
                 .0
                 .as_ref()
-                .map_or_else(Range::default, |wake| wake.registration.range());
+                .map_or_else(Range::default, Registration::range);
             Optional::new(
                 c_str!("__wake_up_locked_key"),
+                &hooks::PAST,
+                first,
                 PastWake {
                     shared: shared.clone(),
                     wake,
@@ -248,12 +264,42 @@ impl Control {
             pr_info!("wakes are looked at in __wake_up_locked_key() instead, and can't be delayed before\n");
         }
         let mut probes = Probes {
-            end: Probe::new(symbols.end, EndOfWriteback(shared.clone()))?,
-            start: Optional::new(c_str!("__folio_start_writeback"), Start(shared.clone()))?,
-            end_read: Optional::new(c_str!("folio_end_read"), end_of(Function::EndRead))?,
-            private_2: Optional::new(c_str!("folio_end_private_2"), end_of(Function::Private2))?,
-            unlock: Optional::new(c_str!("folio_unlock"), end_of(Function::Unlock))?,
-            victim: Optional::new(c_str!("wake_page_function"), Victim(shared.clone()))?,
+            end: Registration::new(
+                symbols.end,
+                &hooks::END_WRITEBACK,
+                first,
+                EndOfWriteback(shared.clone()),
+            )?,
+            start: Optional::new(
+                c_str!("__folio_start_writeback"),
+                &hooks::START,
+                first,
+                Start(shared.clone()),
+            )?,
+            end_read: Optional::new(
+                c_str!("folio_end_read"),
+                &hooks::END_READ,
+                first,
+                end_of(Function::EndRead),
+            )?,
+            private_2: Optional::new(
+                c_str!("folio_end_private_2"),
+                &hooks::PRIVATE_2,
+                first,
+                end_of(Function::Private2),
+            )?,
+            unlock: Optional::new(
+                c_str!("folio_unlock"),
+                &hooks::UNLOCK,
+                first,
+                end_of(Function::Unlock),
+            )?,
+            victim: Optional::new(
+                c_str!("wake_page_function"),
+                &hooks::VICTIM,
+                first,
+                Victim(shared.clone()),
+            )?,
             mark_freed: Tracepoint::new(MarkFreed(shared.windows.clone())),
             mark_allocated: Tracepoint::new(MarkAllocated(shared.windows.clone())),
             around_clear: Return::new(symbols.end, AroundClear(shared.clone())),
@@ -272,6 +318,7 @@ impl Control {
                 config,
                 ..Wanted::default()
             },
+            ftrace: Ftrace(None),
         };
         // What this kernel has no function for is off, and says so.
         let config = &mut probes.now.config;
@@ -282,17 +329,6 @@ impl Control {
         config.start &= probes.start.0.is_some();
         config.victims &= probes.victim.0.is_some();
         config.past &= probes.past.0.is_some();
-        let knobs = &shared.knobs;
-        knobs.set_probe(Function::EndWriteback, &probes.end.registration);
-        for (function, probe) in [
-            (Function::EndRead, &probes.end_read),
-            (Function::Private2, &probes.private_2),
-            (Function::Unlock, &probes.unlock),
-        ] {
-            if let Some(probe) = &probe.0 {
-                knobs.set_probe(function, &probe.registration);
-            }
-        }
         Arc::pin_init(
             pin_init!(Self {
                 shared,
@@ -379,6 +415,10 @@ impl Control {
             sink.line(&Line::of(format_args!("{name}: {value}")));
         }
         let probes = self.probes.lock();
+        for (name, way) in probes.ways() {
+            let way = way.map_or("off", Way::name);
+            sink.line(&Line::of(format_args!("hook_{name}: {way}")));
+        }
         let missed_return = probes.around_clear.missed() + probes.after_wake.missed();
         for (name, value) in [
             ("missed_end_writeback", probes.end.missed()),
@@ -416,9 +456,38 @@ impl Probes {
         Ok(())
     }
 
-    /// All that can be switched, and whether it is to be on.
-    fn switches(&mut self, on: &On) -> [(&mut dyn Switch<Error>, bool); 13] {
+    /// How each function's entry is hooked.
+    fn ways(&self) -> [(&'static str, Option<Way>); 8] {
         [
+            ("end_writeback", self.end.way()),
+            ("wake", self.wake.way()),
+            ("past", self.past.way()),
+            ("end_read", self.end_read.way()),
+            ("private_2", self.private_2.way()),
+            ("unlock", self.unlock.way()),
+            ("start", self.start.way()),
+            ("victim", self.victim.way()),
+        ]
+    }
+
+    /// Has handlers look at the counters of what their hooks miss now.
+    fn tell_missed(&self, shared: &Shared) {
+        shared.knobs.set_hook(Function::EndWriteback, &self.end);
+        for (function, hook) in [
+            (Function::EndRead, &self.end_read),
+            (Function::Private2, &self.private_2),
+            (Function::Unlock, &self.unlock),
+        ] {
+            if let Some(hook) = &hook.0 {
+                shared.knobs.set_hook(function, hook);
+            }
+        }
+    }
+
+    /// All that can be switched, and whether it is to be on.
+    fn switches(&mut self, on: &On) -> [(&mut dyn Switch<Error>, bool); 14] {
+        [
+            (&mut self.ftrace, on.any()),
             (&mut self.end, on.end),
             (&mut self.wake, on.wake),
             (&mut self.past, on.past),
@@ -457,10 +526,12 @@ impl Probes {
             pr_err!("where=after-wake: this kernel does not say where folio_wait_table is (CONFIG_KALLSYMS_ALL)\n");
             return Err(ENOENT);
         }
-        if wants_more(&self.switches(&on)) {
+        // Return probes are kprobes.
+        if (on.around_clear || on.after_wake) && wants_more(&self.switches(&on)) {
             kprobe::are_on()?;
         }
         switch_on(&mut self.switches(&on))?;
+        self.tell_missed(shared);
         // From here on nothing fails. Probes that have nothing to do any more still run, and are told so.
         shared.detecting.store(wanted.detect, Relaxed);
         shared.knobs.set(&wanted.config);

@@ -21,6 +21,10 @@ char *ww_param_amplify;
 module_param_named(amplify, ww_param_amplify, charp, 0);
 MODULE_PARM_DESC(amplify, "delay from the start, in the words of debugfs' amplify file (default: off)");
 
+char *ww_param_hook = "direct";
+module_param_named(hook, ww_param_hook, charp, 0);
+MODULE_PARM_DESC(hook, "how functions are hooked: direct, ftrace, kprobe, or what comes after it there (default: direct)");
+
 char *ww_param_end_symbol = "__folio_end_writeback";
 module_param_named(end_symbol, ww_param_end_symbol, charp, 0);
 MODULE_PARM_DESC(end_symbol, "symbol that ends writeback, where a compiler has renamed it (default: __folio_end_writeback)");

@@ -10,6 +10,7 @@ use crate::{
         config::{knob_type, knobs, Config},
         symbol::is_clone_of,
     },
+    hook::entry::Way,
     text::Line,
 };
 use core::{
@@ -24,6 +25,8 @@ pub(crate) struct Params {
     pub(crate) amplify: Option<Spec>,
     pub(crate) config: Config,
     pub(crate) symbols: Symbols,
+    /// How functions are hooked, if it can be had.
+    pub(crate) hook: Way,
 }
 
 impl Params {
@@ -39,9 +42,10 @@ impl Params {
             return Err(EINVAL);
         }
         // SAFETY: The kernel has set them before the module's init, and nobody writes them any more.
-        let (enable, amplify, end, wake) = unsafe {
+        let (enable, hook, amplify, end, wake) = unsafe {
             (
                 bindings::ww_param_enable,
+                bindings::ww_param_hook,
                 bindings::ww_param_amplify,
                 bindings::ww_param_end_symbol,
                 bindings::ww_param_wake_symbol,
@@ -54,6 +58,12 @@ impl Params {
                 wake: CStr::from_char_ptr(wake),
             }
         };
+        // SAFETY: As above.
+        let hook = compat::c_text(unsafe { CStr::from_char_ptr(hook) });
+        let hook = Way::named(hook).ok_or_else(|| {
+            pr_err!("hook={}: say direct, ftrace or kprobe\n", hook);
+            EINVAL
+        })?;
         function("end_symbol", symbols.end, "__folio_end_writeback")?;
         function("wake_symbol", symbols.wake, "folio_wake_bit")?;
         let amplify = if amplify.is_null() {
@@ -71,6 +81,7 @@ impl Params {
             amplify,
             config,
             symbols,
+            hook,
         })
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     amplify::Amplify,
     callers::Callers,
     detect::{callers::Function, config::Config, symbol::Range},
-    hook::kprobe,
+    hook::{entry::Registration, Handler},
     page::Page,
     report::Reporter,
     stats::{Counter, Stats},
@@ -90,17 +90,13 @@ impl Knobs {
         self.sample.store(u32::MAX / config.sample.max(1), Relaxed);
     }
 
-    /// Says what probe opens the windows of `function`: where its code is, and where to look up how many of
-    /// its hits were missed. The probe must stay until no handler runs any more.
-    pub(crate) fn set_probe<T: kprobe::Handler>(
-        &self,
-        function: Function,
-        probe: &kprobe::Registration<T>,
-    ) {
-        let range = probe.range();
+    /// Says what hook opens the windows of `function`: where its code is, and where to look up how many of
+    /// its hits were missed. It must stay until no handler runs any more.
+    pub(crate) fn set_hook<T: Handler>(&self, function: Function, hook: &Registration<T>) {
+        let range = hook.range();
         self.ranges[function as usize].0.store(range.start, Relaxed);
         self.ranges[function as usize].1.store(range.size, Relaxed);
-        self.missed[function as usize].store(probe.missed_counter().cast_mut(), Relaxed);
+        self.missed[function as usize].store(hook.missed_counter().cast_mut(), Relaxed);
     }
 
     #[inline]
@@ -119,7 +115,7 @@ impl Knobs {
     #[inline(always)]
     fn missed_of(&self, function: u8) -> u64 {
         let at = self.missed[function as usize % Function::ALL.len()].load(Relaxed);
-        // SAFETY: By what `set_probe` asks for. A statistic that the kernel writes without a lock.
+        // SAFETY: By what `set_hook` asks for. A statistic that the kernel writes without a lock.
         unsafe { at.read_volatile() as u64 }
     }
 
@@ -145,5 +141,57 @@ impl Shared {
             return false;
         }
         true
+    }
+}
+
+/// The hooks of `hooks.c`, and whose handlers they call.
+pub(crate) mod hooks {
+    use super::*;
+    use crate::{
+        bindings,
+        hook::{entry::Hook, Entry},
+    };
+    use core::{ffi::c_void, ptr::addr_of_mut};
+    use kernel::macros::paste;
+
+    macro_rules! hooks {
+        ($($NAME:ident: $Handler:ty = $name:ident;)*) => {
+            paste! {$(
+                // SAFETY: All of that name, whose handler `ww_on_...` takes for one.
+                pub(crate) static $NAME: Hook<$Handler> = unsafe {
+                    Hook::new(
+                        addr_of_mut!(bindings::[<ww_hook_ $name>]),
+                        bindings::[<ww_direct_ $name>],
+                        Some(bindings::[<ww_ftrace_ $name>]),
+                    )
+                };
+
+                /// # Safety
+                ///
+                /// Called by `hooks.c` alone, at the entry of the function that was hooked, with the handler that
+                /// was registered and lives.
+                #[no_mangle]
+                unsafe extern "C" fn [<ww_on_ $name>](
+                    handler: *const c_void,
+                    entry: *const bindings::ww_entry,
+                ) {
+                    // SAFETY: By the safety requirements.
+                    let (handler, at) = unsafe {
+                        (&*handler.cast::<$Handler>(), Entry::from_raw(entry))
+                    };
+                    handler.entered(at);
+                }
+            )*}
+        };
+    }
+    hooks! {
+        END_WRITEBACK: EndOfWriteback = end_writeback;
+        WAKE: Wake = wake;
+        PAST: PastWake = past;
+        START: Start = start;
+        END_READ: EndOfBit = end_read;
+        PRIVATE_2: EndOfBit = private_2;
+        UNLOCK: EndOfBit = unlock;
+        VICTIM: Victim = victim;
     }
 }

@@ -293,7 +293,7 @@ impl Record {
     /// The first caller that is not itself a part of ending writeback or of waking. Leaves
     /// `scratch` empty.
     fn blamed(&self, scratch: &mut Line) -> usize {
-        const PLUMBING: [&[u8]; 10] = [
+        const PLUMBING: [&[u8]; 12] = [
             b"__wake_up_locked_key",
             b"__folio_end_writeback",
             b"__folio_start_writeback",
@@ -304,6 +304,9 @@ impl Record {
             b"folio_end_read",
             b"folio_end_private_2",
             b"unlock_page",
+            // Of patches/*/read-...
+            b"folio_unlock_io",
+            b"folio_clear_locked_and_wake",
         ];
         let callers = self.callers();
         for &addr in callers {

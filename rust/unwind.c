@@ -60,20 +60,23 @@ unsigned long ww_return_address(unsigned long slot, unsigned long rethook, unsig
 }
 
 /*
- * Where the return addresses of the next @n frames are, for a probe at the
- * entry of a function that returns to @ip: first that of the function which @ip
+ * Where the return addresses of the next @n frames are, for a function at
+ * its entry that returns to @ip: first that of the function which @ip
  * is in. Returns how many there are.
  */
-unsigned int ww_return_slots(const struct pt_regs *entry, unsigned long ip,
+unsigned int ww_return_slots(const struct ww_entry *entry, unsigned long ip,
 			     unsigned long *slots, unsigned int n)
 {
-	struct pt_regs regs = *entry;
+	/* As if it had returned. */
+	struct pt_regs regs = {
+		.ip = ip,
+		.sp = entry->sp + sizeof(long),
+		.bp = entry->bp,
+		.cs = __KERNEL_CS,
+	};
 	struct unwind_state state;
 	unsigned int i;
 
-	/* As if it had returned. */
-	regs.ip = ip;
-	regs.sp += sizeof(long);
 	unwind_start(&state, current, &regs, NULL);
 	for (i = 0; i < n && !unwind_done(&state); i++) {
 		slots[i] = state.sp - sizeof(long);
@@ -89,7 +92,7 @@ unsigned long ww_return_address(unsigned long slot, unsigned long rethook, unsig
 	return there == rethook || there == graph ? 0 : there;
 }
 
-unsigned int ww_return_slots(const struct pt_regs *entry, unsigned long ip,
+unsigned int ww_return_slots(const struct ww_entry *entry, unsigned long ip,
 			     unsigned long *slots, unsigned int n)
 {
 	return 0;

@@ -71,7 +71,7 @@ impl kernel::Module for WakeWatch {
             },
             GFP_KERNEL,
         )?;
-        let control = control::Control::new(shared, params.symbols, config)?;
+        let control = control::Control::new(shared, params.symbols, params.hook, config)?;
         control.detect(params.enable)?;
         control.set_amplify(params.amplify)?;
         let debugfs = debugfs::Directory::new(control.clone(), module)?;

@@ -344,12 +344,16 @@ class Files:
             total = sum(cpu[index].value_() for cpu in cpus)
             yield f"{snake(name)}: {total % (1 << 64)}"
         probes = self.control.probes.data.value
-        missed = {
-            "end_writeback": self._missed(probes.end.registration),
-            "wake": self._missed_optional(probes.wake),
-        }
-        for name in ("past", "end_read", "private_2", "unlock", "start", "victim"):
-            missed[name] = self._missed_optional(probes.member_(name))
+        hooks = {"end_writeback": probes.end}
+        for name in ("wake", "past", "end_read", "private_2", "unlock", "start", "victim"):
+            hooks[name] = self._hook(probes.member_(name))
+        missed = {}
+        for name, hook in hooks.items():
+            way = None if hook is None else prog.read_u8(hook.way.address_)
+            yield f"hook_{name}: {['direct', 'ftrace', 'kprobe', 'off'][3 if way is None else way]}"
+            missed[name] = 0
+            if hook is not None:
+                missed[name] = peel(peel(hook.kprobe).object).nmissed.value_() + peel(hook.hook).hook.missed.value_()
         missed["return"] = 0
         for place, handler in ("around_clear", "AroundClear"), ("after_wake", "AfterWake"):
             returns = probes.member_(place)
@@ -364,20 +368,18 @@ class Files:
             yield f"missed_{name}: {count}"
 
     @staticmethod
-    def _missed(registration):
-        return peel(peel(registration).object).nmissed.value_()
-
-    def _missed_optional(self, optional):
+    def _hook(optional):
         handler = re.fullmatch(r"Optional<(.*)>", optional.type_.tag).group(1)
-        path = f"control::Probe<{handler}>"
-        probe = at(path, optional.address_)
-        if sizeof(probe) != sizeof(optional):
+        hook = at(f"hook::entry::Registration<{handler}>", optional.address_)
+        if sizeof(hook) != sizeof(optional):
             raise LookupError(f"{optional.type_.tag} has a discriminant of its own")
-        # None has a value that a Probe can't: no pointer that is null, no bool but 0 and 1.
-        armed = prog.read_u8(probe.armed.address_)
-        if armed > 1 or not peel(probe.registration):
-            return 0
-        return self._missed(probe.registration)
+        # None has a value that one of the fields can't have: no pointer that is null, three ways and none.
+        odd = prog.read_u8(hook.first.address_) > 2 or prog.read_u8(hook.way.address_) > 3
+        null = any(
+            Object(prog, "void *", address=pointer.address_).value_() == 0
+            for pointer in (hook.kprobe, hook.hook, hook.symbol)
+        )
+        return None if odd or null else hook
 
     # ------------------------------------------------ callers, windows
 

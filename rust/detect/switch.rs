@@ -59,6 +59,13 @@ impl From<&Wanted> for On {
     }
 }
 
+impl On {
+    /// Is anything?
+    pub(crate) fn any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 /// Something that can be switched.
 pub(crate) trait Switch<E> {
     /// Is it on?

@@ -6,18 +6,10 @@
 
 use super::{
     registered::{Object, Registered},
-    Regs,
+    Entry, Handler,
 };
 use crate::{bindings, detect::symbol::Range, text::Line};
 use kernel::{c_str, error::to_result, prelude::*};
-
-/// What is done when the function is entered.
-pub(crate) trait Handler: Send + Sync + 'static {
-    /// Runs with preemption disabled, in any context but NMI. At most one kprobe handler runs on
-    /// a CPU at a time: a hit inside of another handler is skipped and counted by
-    /// [`Registration::missed`].
-    fn entry(&self, regs: &Regs);
-}
 
 // SAFETY: `unregister_kprobe()` returns after a grace period: no handler runs then.
 unsafe impl Object for bindings::kprobe {
@@ -32,7 +24,8 @@ unsafe impl Object for bindings::kprobe {
     }
 }
 
-/// A registered kprobe.
+/// A registered kprobe. At most one handler of a kprobe runs on a CPU at a time: a hit inside of another is
+/// skipped, and counted by [`Registration::missed`].
 pub(crate) struct Registration<T: Handler>(Pin<KBox<Registered<bindings::kprobe, T>>>);
 
 impl<T: Handler> Registration<T> {
@@ -80,10 +73,21 @@ impl<T: Handler> Registration<T> {
         unsafe { core::ptr::addr_of!((*self.0.get()).nmissed) }
     }
 
+    /// Where the function begins.
+    pub(super) fn address(&self) -> usize {
+        // SAFETY: It is registered as long as `self` lives, and the kernel does not change `addr`.
+        unsafe { (*self.0.get()).addr as usize }
+    }
+
     /// Where the function's code is; nowhere, if that can't be told.
     pub(crate) fn range(&self) -> Range {
-        // SAFETY: It is registered as long as `self` lives, and the kernel does not change `addr`.
-        range_of(unsafe { (*self.0.get()).addr } as usize).unwrap_or_default()
+        range_of(self.address()).unwrap_or_default()
+    }
+
+    /// What is called.
+    pub(super) fn handler(&self) -> &T {
+        // SAFETY: It is that of a live `Registered`.
+        unsafe { Registered::handler(self.0.get()) }
     }
 
     /// # Safety
@@ -97,7 +101,7 @@ impl<T: Handler> Registration<T> {
         // SAFETY: By the safety requirements it is registered, hence live.
         let handler: &T = unsafe { Registered::handler(probe) };
         // SAFETY: `regs` are those of the hit and outlive this call.
-        handler.entry(unsafe { Regs::from_raw(regs) });
+        handler.entered(&Entry::of_regs(unsafe { &*regs }));
         0
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe registrations for the three ways wakewatch hooks the kernel.
+//! Safe registrations for what wakewatch hooks in the kernel: the entries of functions ([`entry`], in one of
+//! three ways), their returns, and tracepoints.
 //!
 //! Each is a `Registration<T: Handler>` in the manner of `rust/kernel/irq/request.rs`: it owns
 //! the handler, is pinned because the kernel keeps a pointer to it, and its `Drop` returns only
@@ -8,6 +9,8 @@
 //! hardirq context; those of tracepoints in the tracepoint's, which may be preempted since 7.0. They must
 //! not sleep, allocate, print or take a lock.
 
+pub(crate) mod entry;
+pub(crate) mod ftrace;
 pub(crate) mod kprobe;
 mod registered;
 pub(crate) mod return_probe;
@@ -17,52 +20,58 @@ pub(crate) mod tracepoint;
 use crate::{bindings, compat};
 use kernel::prelude::*;
 
-/// The registers at a probe, which hold a function's arguments at its entry.
-pub(crate) struct Regs(bindings::pt_regs);
+/// A kernel function at its entry: its arguments, and where on the stack it is.
+#[repr(transparent)]
+pub(crate) struct Entry(bindings::ww_entry);
 
-impl Regs {
+impl Entry {
     /// # Safety
     ///
-    /// `regs` must point at the registers of a probe hit, for as long as the result lives.
-    unsafe fn from_raw<'a>(regs: *mut bindings::pt_regs) -> &'a Self {
-        // SAFETY: By the safety requirements; `Regs` has the only field's layout.
-        unsafe { &*regs.cast::<Self>() }
+    /// `entry` must be of a function at its entry, which does not go on before the result is gone.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw<'a>(entry: *const bindings::ww_entry) -> &'a Self {
+        // SAFETY: By the safety requirements; `Entry` has the only field's layout.
+        unsafe { &*entry.cast::<Self>() }
     }
 
-    /// The instruction pointer: near the function's entry, or where a return goes to.
+    /// Of a probe at a function's entry.
+    #[inline(always)]
+    fn of_regs(regs: &bindings::pt_regs) -> Self {
+        Self(bindings::ww_entry {
+            arg: [regs.di, regs.si, regs.dx, regs.cx],
+            sp: regs.sp,
+            bp: regs.bp,
+            ip: regs.ip,
+        })
+    }
+
+    /// Where the function goes on.
     pub(crate) fn ip(&self) -> usize {
         compat::word(self.0.ip)
     }
 
-    /// The stack pointer: at a function's entry it points at the return address.
+    /// The stack pointer at the entry: it points at the return address.
     pub(crate) fn sp(&self) -> usize {
         compat::word(self.0.sp)
     }
 
-    /// For C functions that read registers.
-    pub(crate) fn as_raw(&self) -> *mut bindings::pt_regs {
-        core::ptr::from_ref(&self.0).cast_mut()
+    /// For C functions that look at the stack.
+    pub(crate) fn as_raw(&self) -> *const bindings::ww_entry {
+        core::ptr::from_ref(&self.0)
     }
 
-    /// The first argument. Valid at a function's entry only.
-    pub(crate) fn arg0(&self) -> usize {
-        compat::word(self.0.di)
+    /// The `N`-th argument, from 0 on.
+    #[inline(always)]
+    pub(crate) fn arg<const N: usize>(&self) -> usize {
+        compat::word(self.0.arg[N])
     }
+}
 
-    /// The second argument. Valid at a function's entry only.
-    pub(crate) fn arg1(&self) -> usize {
-        compat::word(self.0.si)
-    }
-
-    /// The fourth argument. Valid at a function's entry only.
-    pub(crate) fn arg3(&self) -> usize {
-        compat::word(self.0.cx)
-    }
-
-    /// The third argument. Valid at a function's entry only.
-    pub(crate) fn arg2(&self) -> usize {
-        compat::word(self.0.dx)
-    }
+/// What is done when a function is entered.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Runs with preemption disabled, in any context but NMI. An interrupt may come in the middle, to a handler
+    /// of its own, unless the function is hooked by a kprobe.
+    fn entered(&self, at: &Entry);
 }
 
 /// Why a symbol cannot be probed, in one line for the kernel log.

@@ -6,9 +6,9 @@
 
 use super::{
     registered::{Object, Registered},
-    Regs,
+    Entry,
 };
-use crate::bindings;
+use crate::{bindings, compat};
 use core::mem::size_of;
 use kernel::prelude::*;
 
@@ -18,7 +18,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     type Carried: Copy;
 
     /// Runs at the entry, with preemption disabled. `None` lets this call's return pass.
-    fn entry(&self, regs: &Regs) -> Option<Self::Carried>;
+    fn entered(&self, at: &Entry) -> Option<Self::Carried>;
 
     /// Runs between the function's last instruction and its caller's next one, with preemption
     /// disabled. Other probes' hits on this CPU are skipped (and counted by them) meanwhile.
@@ -82,7 +82,7 @@ impl<T: Handler> Registration<T> {
         // SAFETY: By the safety requirements.
         let handler = unsafe { Self::handler(instance) };
         // SAFETY: `regs` are those of the hit and outlive this call.
-        match handler.entry(unsafe { Regs::from_raw(regs) }) {
+        match handler.entered(&Entry::of_regs(unsafe { &*regs })) {
             Some(carried) => {
                 // SAFETY: The kernel has allocated `data_size` bytes there, aligned to a pointer.
                 unsafe { Self::data(instance).write(carried) };
@@ -103,8 +103,8 @@ impl<T: Handler> Registration<T> {
         let handler = unsafe { Self::handler(instance) };
         // SAFETY: `regs` are those of the return and outlive this call. `entry_trampoline` has
         // written the data.
-        let (regs, carried) = unsafe { (Regs::from_raw(regs), &*Self::data(instance)) };
-        handler.exit(carried, regs.ip());
+        let (return_to, carried) = unsafe { ((*regs).ip, &*Self::data(instance)) };
+        handler.exit(carried, compat::word(return_to));
         0
     }
 

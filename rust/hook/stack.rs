@@ -5,7 +5,7 @@
 //! A return address is a word at a *slot* of the stack: at a function's entry, the one that the stack
 //! pointer shows. `unwind.c` says what replaces it, and finds what was there before.
 
-use super::{kprobe, Regs};
+use super::{kprobe, Entry};
 use crate::bindings;
 use kernel::c_str;
 
@@ -69,16 +69,16 @@ impl Trampolines {
     /// Where the return addresses of the frames above are, for a probe at a function's entry: that of its
     /// caller first. As many as there are, up to `N`. For handlers; slow.
     #[cold]
-    pub(crate) fn slots<const N: usize>(&self, regs: &Regs) -> ([usize; N], usize) {
+    pub(crate) fn slots<const N: usize>(&self, at: &Entry) -> ([usize; N], usize) {
         let mut slots = [0; N];
         // SAFETY: At its entry a function's return address is where the stack pointer shows.
-        let Some(return_to) = (unsafe { self.return_address(regs.sp()) }) else {
+        let Some(return_to) = (unsafe { self.return_address(at.sp()) }) else {
             return (slots, 0);
         };
         // SAFETY: Reads the current stack, and there is room for `N`. Any context.
         let found = unsafe {
             bindings::ww_return_slots(
-                regs.as_raw(),
+                at.as_raw(),
                 return_to as _,
                 slots.as_mut_ptr().cast(),
                 N as u32,
@@ -88,7 +88,7 @@ impl Trampolines {
     }
 }
 
-impl Regs {
+impl Entry {
     /// The word at the stack pointer. At a function's entry: its return address, or what a tracer has put
     /// there.
     #[inline]

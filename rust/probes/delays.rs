@@ -11,7 +11,7 @@ use crate::{
         verdict::{self, Past, Verdict},
         window::Bit,
     },
-    hook::{return_probe, Regs},
+    hook::{return_probe, Entry},
     page::Page,
     report::Site,
 };
@@ -55,9 +55,9 @@ impl return_probe::Handler for AroundClear {
     type Carried = Held;
 
     /// Chooses here: after the clear the folio may have left its file.
-    fn entry(&self, regs: &Regs) -> Option<Held> {
+    fn entered(&self, at: &Entry) -> Option<Held> {
         // SAFETY: The function's argument is a folio.
-        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        let folio = unsafe { Page::from_addr(at.arg::<0>()) };
         let amplify = &self.0.amplify;
         if let Some(us) = amplify.wanted(Place::BeforeClear, DelayBit::Writeback, folio) {
             amplify.delay(folio, us);
@@ -105,13 +105,13 @@ pub(crate) struct AfterWake {
 impl return_probe::Handler for AfterWake {
     type Carried = Held;
 
-    fn entry(&self, regs: &Regs) -> Option<Held> {
-        if !self.queues.has(regs.arg0()) {
+    fn entered(&self, at: &Entry) -> Option<Held> {
+        if !self.queues.has(at.arg::<0>()) {
             return None;
         }
         let mut flag = 0;
         // SAFETY: `folio_wake_bit()` has a `wait_page_key` on its stack for this call.
-        let folio = unsafe { bindings::ww_key_folio(regs.arg2() as *const c_void, &mut flag) };
+        let folio = unsafe { bindings::ww_key_folio(at.arg::<2>() as *const c_void, &mut flag) };
         // SAFETY: The function was called with it as a folio, owned or not.
         let folio = unsafe { Page::from_addr(folio as usize) };
         let us = self

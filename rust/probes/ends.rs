@@ -11,7 +11,7 @@ use crate::{
         verdict::{self, End, Verdict},
         window::{Bit, Opened},
     },
-    hook::{kprobe, Regs},
+    hook::{Entry, Handler},
     page::{self, Page},
     report::{self, Judged},
     stats::Counter,
@@ -24,13 +24,13 @@ impl Shared {
     /// What ends here has not begun.
     #[cold]
     #[inline(never)]
-    fn unbalanced(&self, folio: Page, site: report::Site, flags: usize, regs: &Regs) {
+    fn unbalanced(&self, folio: Page, site: report::Site, flags: usize, at: &Entry) {
         self.reporter.report(
             Verdict::Unbalanced,
             site,
             folio,
             Judged::flags(flags),
-            regs.ip(),
+            at.ip(),
         );
     }
 
@@ -50,7 +50,7 @@ impl Shared {
     }
 
     #[inline(always)]
-    fn open_window(&self, page: Page, bit: Bit, function: Function, site: Site, regs: &Regs) {
+    fn open_window(&self, page: Page, bit: Bit, function: Function, site: Site, at: &Entry) {
         let here = windows::here();
         self.windows.open(
             page,
@@ -59,7 +59,7 @@ impl Shared {
             Opened {
                 when_ns: windows::now(),
                 caller: site.caller as u64,
-                slot: regs.sp() as u32,
+                slot: at.sp() as u32,
                 epoch: self.knobs.missed(function),
                 row: site.row as u8,
                 function: function as u8,
@@ -72,17 +72,17 @@ impl Shared {
 /// At the entry of `__folio_end_writeback(struct folio *)` (mm/page-writeback.c, 6.12).
 pub(crate) struct EndOfWriteback(pub(crate) Arc<Shared>);
 
-impl kprobe::Handler for EndOfWriteback {
+impl Handler for EndOfWriteback {
     #[inline(always)]
-    fn entry(&self, regs: &Regs) {
+    fn entered(&self, at: &Entry) {
         let shared = &*self.0;
         // SAFETY: The function's argument is a folio.
-        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        let folio = unsafe { Page::from_addr(at.arg::<0>()) };
         if !shared.looks_at(folio) {
             return;
         }
         shared.stats.count(Counter::EndWriteback);
-        let site = shared.callers.site_of_caller(Function::EndWriteback, regs);
+        let site = shared.callers.site_of_caller(Function::EndWriteback, at);
         let flags = folio.flags();
         match verdict::end_of_writeback(flags & page::WRITEBACK != 0, || folio.holders()) {
             End::Held(spare) => {
@@ -109,15 +109,15 @@ impl kprobe::Handler for EndOfWriteback {
                     report::Site::EndOfWriteback,
                     folio,
                     holders.into(),
-                    regs.ip(),
+                    at.ip(),
                 );
             }
             End::Unbalanced => {
-                shared.unbalanced(folio, report::Site::EndOfWriteback, flags, regs);
+                shared.unbalanced(folio, report::Site::EndOfWriteback, flags, at);
             }
         }
         if shared.knobs.writeback.load(Relaxed) {
-            shared.open_window(folio, Bit::Writeback, Function::EndWriteback, site, regs);
+            shared.open_window(folio, Bit::Writeback, Function::EndWriteback, site, at);
         }
     }
 }
@@ -130,16 +130,16 @@ pub(crate) struct EndOfBit {
     pub(crate) function: Function,
 }
 
-impl kprobe::Handler for EndOfBit {
+impl Handler for EndOfBit {
     #[inline(always)]
-    fn entry(&self, regs: &Regs) {
+    fn entered(&self, at: &Entry) {
         let shared = &*self.shared;
         // SAFETY: The function's first argument is a folio.
-        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        let folio = unsafe { Page::from_addr(at.arg::<0>()) };
         if !shared.looks_at(folio) {
             return;
         }
-        let site = shared.callers.site(self.function, regs);
+        let site = shared.callers.site(self.function, at);
         if self.function == Function::EndRead && shared.knobs.audit_read.load(Relaxed) {
             shared.audit_read(folio, site);
         }
@@ -150,21 +150,21 @@ impl kprobe::Handler for EndOfBit {
         // Whoever ends it has begun it, so nobody else may clear it: no race is needed to tell.
         let flags = folio.flags();
         if flags & (1 << flag) == 0 {
-            shared.unbalanced(folio, report::Site::End(flag), flags, regs);
+            shared.unbalanced(folio, report::Site::End(flag), flags, at);
         }
-        shared.open_window(folio, bit, self.function, site, regs);
+        shared.open_window(folio, bit, self.function, site, at);
     }
 }
 
 /// At the entry of `__folio_start_writeback(struct folio *, bool)` (mm/page-writeback.c, 6.12).
 pub(crate) struct Start(pub(crate) Arc<Shared>);
 
-impl kprobe::Handler for Start {
+impl Handler for Start {
     #[inline(always)]
-    fn entry(&self, regs: &Regs) {
+    fn entered(&self, at: &Entry) {
         let shared = &*self.0;
         // SAFETY: The function's first argument is a folio.
-        let folio = unsafe { Page::from_addr(regs.arg0()) };
+        let folio = unsafe { Page::from_addr(at.arg::<0>()) };
         if !shared.looks_at(folio) {
             return;
         }
@@ -175,7 +175,7 @@ impl kprobe::Handler for Start {
                 report::Site::Start,
                 folio,
                 Judged::flags(flags),
-                regs.ip(),
+                at.ip(),
             );
         }
         shared.windows.started(folio);

@@ -12,7 +12,7 @@ use crate::{
         verdict::{self, Owner, Past, Verdict},
         window::{Bit, Closed, Mark},
     },
-    hook::{kprobe, Regs},
+    hook::{Entry, Handler},
     page::Page,
     report::Site,
     stats::{Counter, Here},
@@ -24,25 +24,25 @@ use kernel::sync::Arc;
 /// At the entry of `folio_wake_bit(struct folio *, int)` (mm/filemap.c, 6.12).
 pub(crate) struct Wake(pub(crate) Arc<Shared>);
 
-impl kprobe::Handler for Wake {
+impl Handler for Wake {
     #[inline(always)]
-    fn entry(&self, regs: &Regs) {
+    fn entered(&self, at: &Entry) {
         let shared = &*self.0;
         // SAFETY: The function's first argument is a folio, owned or not.
-        let page = unsafe { Page::from_addr(regs.arg0()) };
-        let flag = regs.arg1() as u32;
+        let page = unsafe { Page::from_addr(at.arg::<0>()) };
+        let flag = at.arg::<1>() as u32;
         // First the delay: what is to be judged is the page that gets the wake.
         if shared.amplify.is_on() {
             shared.delay_wake(page, flag);
         }
-        shared.woken(page, flag, regs);
+        shared.woken(page, flag, at);
     }
 }
 
 impl Shared {
-    /// A wake of the page for that bit of its flags, at the entry of a function that `regs` are of.
+    /// A wake of the page for that bit of its flags, at the entry of a function that `at` is of.
     #[inline(always)]
-    fn woken(&self, page: Page, flag: u32, regs: &Regs) {
+    fn woken(&self, page: Page, flag: u32, at: &Entry) {
         let shared = self;
         // Before it is asked whether this wake is looked at: it is another one.
         shared.victims.wake_begins();
@@ -64,7 +64,7 @@ impl Shared {
         };
         let mut window = bit.and_then(|bit| shared.windows.wake(page, bit));
         if let Some(there) = &window {
-            let not_its_own = match shared.origin(there, regs) {
+            let not_its_own = match shared.origin(there, at) {
                 Origin::Own if !shared.doubtful(there) => None,
                 Origin::Foreign => Some(Counter::WindowsForeign),
                 Origin::Own | Origin::Hidden => Some(Counter::WindowsDoubted),
@@ -85,7 +85,7 @@ impl Shared {
             }
         };
         if owner.is_some() || past.freed {
-            shared.judge(owner, past, page, flag, regs, window);
+            shared.judge(owner, past, page, flag, at, window);
         }
     }
 }
@@ -132,7 +132,7 @@ impl Shared {
     /// must not take what an end of read has left behind. Both jump to `folio_wake_bit()` as the last
     /// thing they do, so that it returns to their caller, from the same place on the stack.
     #[inline]
-    fn origin(&self, window: &Closed<'_>, regs: &Regs) -> Origin {
+    fn origin(&self, window: &Closed<'_>, at: &Entry) -> Origin {
         const END_READ: u8 = Function::EndRead as u8;
         const UNLOCK: u8 = Function::Unlock as u8;
         let function = match window.opened.function {
@@ -144,10 +144,10 @@ impl Shared {
             slot: window.opened.slot,
             caller: window.opened.caller,
         };
-        if call.slot == regs.sp() as u32 && call.caller == regs.top() as u64 {
+        if call.slot == at.sp() as u32 && call.caller == at.top() as u64 {
             return Origin::Own;
         }
-        self.callers.origin(call, regs, self.knobs.range(function))
+        self.callers.origin(call, at, self.knobs.range(function))
     }
 
     /// The rare case: the page was freed, or looks as if nobody held it.
@@ -159,14 +159,14 @@ impl Shared {
         past: Past,
         page: Page,
         flag: u32,
-        regs: &Regs,
+        at: &Entry,
         window: Option<Closed<'_>>,
     ) {
         let owner = owner.unwrap_or_else(|| page.owner());
         match verdict::wake(&owner, past) {
             verdict::Wake::Owned => {}
             verdict::Wake::Frozen => self.stats.count(Counter::FrozenWake),
-            verdict::Wake::Leaked(verdict) => self.leaked(verdict, owner, page, flag, regs, window),
+            verdict::Wake::Leaked(verdict) => self.leaked(verdict, owner, page, flag, at, window),
         }
     }
 
@@ -178,7 +178,7 @@ impl Shared {
         owner: Owner,
         page: Page,
         flag: u32,
-        regs: &Regs,
+        at: &Entry,
         window: Option<Closed<'_>>,
     ) {
         let window = window.as_ref().map(Closed::window);
@@ -187,7 +187,7 @@ impl Shared {
             .as_ref()
             .map_or(0, |window| now.saturating_sub(window.opened.when_ns));
         let caller = window.as_ref().map_or_else(
-            || self.callers.return_address(regs).unwrap_or(0) as u64,
+            || self.callers.return_address(at).unwrap_or(0) as u64,
             |window| window.opened.caller,
         );
         // SAFETY: Takes numbers. Any context.
@@ -206,7 +206,7 @@ impl Shared {
             Site::Wake(flag),
             page,
             owner.into(),
-            regs.ip(),
+            at.ip(),
             window.as_ref(),
         );
         if let Some(number) = number {
@@ -226,24 +226,24 @@ pub(crate) struct PastWake {
     pub(crate) queues: Range,
 }
 
-impl kprobe::Handler for PastWake {
+impl Handler for PastWake {
     #[inline(always)]
-    fn entry(&self, regs: &Regs) {
+    fn entered(&self, at: &Entry) {
         // Looked at there.
-        if self.wake.has(regs.top()) || !self.queues.has(regs.arg0()) {
+        if self.wake.has(at.top()) || !self.queues.has(at.arg::<0>()) {
             return;
         }
-        self.wake(regs);
+        self.wake(at);
     }
 }
 
 impl PastWake {
     #[cold]
     #[inline(never)]
-    fn wake(&self, regs: &Regs) {
+    fn wake(&self, at: &Entry) {
         let shared = &*self.shared;
         if self.wake.size != 0 {
-            match shared.callers.return_address(regs) {
+            match shared.callers.return_address(at) {
                 Some(caller) if !self.wake.has(caller) => shared.reporter.tell_past(),
                 // Or other tracers hide it; then it most likely came by the way that most come.
                 _ => return,
@@ -251,11 +251,11 @@ impl PastWake {
         }
         let mut flag = 0;
         // SAFETY: Who wakes a queue of pages has a `wait_page_key` on its stack for this call.
-        let page = unsafe { bindings::ww_key_folio(regs.arg2() as *const c_void, &mut flag) };
+        let page = unsafe { bindings::ww_key_folio(at.arg::<2>() as *const c_void, &mut flag) };
         // SAFETY: Its folio, owned or not.
         let page = unsafe { Page::from_addr(page as usize) };
         shared.stats.count(Counter::WakesPast);
-        shared.woken(page, flag as u32, regs);
+        shared.woken(page, flag as u32, at);
     }
 }
 
@@ -263,16 +263,16 @@ impl PastWake {
 /// 6.12), called for each waiter in the page's hash bucket with the queue's lock held.
 pub(crate) struct Victim(pub(crate) Arc<Shared>);
 
-impl kprobe::Handler for Victim {
+impl Handler for Victim {
     #[inline(always)]
-    fn entry(&self, regs: &Regs) {
+    fn entered(&self, at: &Entry) {
         let shared = &*self.0;
         if shared.victims.is_empty() {
             return;
         }
         // SAFETY: The function's first argument is a waiter, which its queue's lock keeps; the last one
         // is what `folio_wake_bit()` has its waiters woken with.
-        let Some((number, victim)) = (unsafe { shared.victims.woken(regs.arg0(), regs.arg3()) })
+        let Some((number, victim)) = (unsafe { shared.victims.woken(at.arg::<0>(), at.arg::<3>()) })
         else {
             return;
         };

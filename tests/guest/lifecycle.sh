@@ -29,6 +29,7 @@ tracing=/sys/kernel/tracing
 registered() {
 	ls "$WW_DEBUGFS"
 	sed 's/^[^ ]* *//' "$debug/kprobes/list" | sort
+	grep -oE '^[a-z_]+ |direct-->ww_[a-z_]+' "$debug/tracing/enabled_functions" | sort
 }
 
 # The module is loaded and works: it looks at what is written.
@@ -44,7 +45,7 @@ sees_nothing() {
 }
 
 load() {
-	insmod "$WW_KO"
+	insmod "$WW_KO" "$@"
 }
 
 unload() {
@@ -102,25 +103,47 @@ two_at_once() {
 
 # --- tracing off and on ------------------------------------------------------------
 
-# off_and_on FILE LOADS: while 0 is in FILE the module sees nothing and can be unloaded; LOADS says
-# whether it can be loaded. When 1 is there again it works as before.
-off_and_on() {
-	local status=0
-	load && watches || return 1
-	echo 0 >"$1" || return 1
+# While kprobes are off, a module that is hooked by them sees nothing, can be unloaded and not be loaded. When they
+# are on again it works as before.
+kprobes_off_and_on() {
+	local status=0 file=$debug/kprobes/enabled
+	load hook=kprobe && watches || return 1
+	echo 0 >"$file" || return 1
 	sees_nothing || status=1
-	echo 1 >"$1"
+	echo 1 >"$file"
 	watches || status=1
-	echo 0 >"$1"
+	echo 0 >"$file"
 	unload || status=1
-	if load 2>/dev/null; then
-		[ "$2" = loads ] || { echo "it was loaded"; status=1; }
+	if load hook=kprobe 2>/dev/null; then
+		echo "it was loaded"
+		status=1
 		unload || status=1
 	else
-		[ "$2" != loads ] || { echo "it was not loaded"; status=1; }
 		nothing_left || status=1
 	fi
-	echo 1 >"$1"
+	# Others need none.
+	load && watches && unload || status=1
+	echo 1 >"$file"
+	load hook=kprobe && watches && unload && return "$status"
+}
+
+# ftrace can't be switched off while anything is hooked, and nothing can be hooked while it is off.
+ftrace_off_and_on() {
+	local status=0 file=/proc/sys/kernel/ftrace_enabled
+	load && watches || return 1
+	! echo 0 2>/dev/null >"$file" || { echo "it was switched off"; status=1; }
+	watches || status=1
+	echo 0 >"$WW_DEBUGFS/enable"
+	echo 0 >"$file" || status=1
+	! echo 1 2>/dev/null >"$WW_DEBUGFS/enable" || { echo "it was enabled"; status=1; }
+	[ "$(cat "$WW_DEBUGFS/enable")" = 0 ] || status=1
+	echo 1 >"$file"
+	echo 1 >"$WW_DEBUGFS/enable" && watches || status=1
+	unload || status=1
+	echo 0 >"$file" || status=1
+	! load 2>/dev/null || { echo "it was loaded"; status=1; unload; }
+	nothing_left || status=1
+	echo 1 >"$file"
 	load && watches && unload && return "$status"
 }
 
@@ -244,8 +267,8 @@ fi
 
 check "nothing is there to begin with" nothing_left
 check "two copies at once: one is refused" two_at_once
-check "ftrace is switched off and on" off_and_on /proc/sys/kernel/ftrace_enabled loads
-check "kprobes are switched off and on" off_and_on "$debug/kprobes/enabled" refuses
+check "ftrace is switched off and on" ftrace_off_and_on
+check "kprobes are switched off and on" kprobes_off_and_on
 check "tracing_on is not about us" tracing_off
 check "unloading while a window is held open after the clear" unload_in_window after-clear
 check "unloading while a window is held open before the wake" unload_in_window before-wake

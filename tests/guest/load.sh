@@ -22,7 +22,8 @@ nothing_left() {
 	! grep -q '^wakewatch ' /proc/modules || { echo "module is loaded"; return 1; }
 	[ ! -e "$WW_DEBUGFS" ] || { echo "$WW_DEBUGFS is there"; return 1; }
 	[ ! -e /sys/kernel/tracing/events/wakewatch ] || { echo "its trace events are there"; return 1; }
-	! grep -E 'folio|wake_page' /sys/kernel/debug/kprobes/list
+	! grep -E 'folio|wake_page' /sys/kernel/debug/kprobes/list || return 1
+	! grep -E 'ww_|folio|wake' /sys/kernel/debug/tracing/enabled_functions
 }
 
 no_splat() {

@@ -118,9 +118,24 @@ modes() {
 kprobes_off() {
 	local status=0
 	echo 0 >/sys/kernel/debug/kprobes/enabled
-	refused enable=1 "kprobes are switched off" || status=1
+	refused hook=kprobe "kprobes are switched off" || status=1
 	echo 1 >/sys/kernel/debug/kprobes/enabled
 	return "$status"
+}
+
+# Then nothing is called at the entries of functions, and nobody says so.
+ftrace_off() {
+	local status=0
+	echo 0 >/proc/sys/kernel/ftrace_enabled || return 1
+	refused enable=1 "ftrace is switched off" || status=1
+	refused hook=kprobe "ftrace is switched off" || status=1
+	echo 1 >/proc/sys/kernel/ftrace_enabled
+	return "$status"
+}
+
+ftrace_stays_on() {
+	! echo 0 2>/dev/null >/proc/sys/kernel/ftrace_enabled || { echo "was switched off"; return 1; }
+	[ "$(cat /proc/sys/kernel/ftrace_enabled)" = 1 ]
 }
 
 second_copy() {
@@ -151,7 +166,7 @@ counts_nothing_when_off() {
 	[ "$(ww_stat end_writeback)" -gt "$after" ] || { echo "still nothing when on"; return 1; }
 }
 
-plan 62
+plan 65
 setup_loop
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
 start=ww-start-$RANDOM
@@ -180,9 +195,12 @@ check "a copy that may lack an argument is refused" \
 check "amplify with a bad symbol leaves nothing" \
 	refused end_symbol=__folio_end_writeback.llvm.1 "no symbol __folio_end_writeback.llvm.1"
 
+check "hook=fast is refused" refused hook=fast "say direct, ftrace or kprobe"
 check "kprobes that are switched off are explained" kprobes_off
+check "ftrace that is switched off is explained" ftrace_off
 check "every knob is a parameter" config_params
 load_wakewatch
+check "ftrace can't be switched off now" ftrace_stays_on
 check "the knobs' defaults" config_is "$defaults"
 check "config: what is read can be written" config_round_trip
 check "config: some knobs" taken config "sample=3,unlock=1 marks=0" \

@@ -97,20 +97,57 @@ race_is_told() {
 	! grep -hE 'caller=(arch_rethook_trampoline|return_to_handler|0x)' "$WW_DEBUGFS/windows" "$WW_DEBUGFS/callers"
 }
 
-# traced TRACER... -- TRACER...: those before `--' are there when wakewatch is loaded, the others come later.
+# traced [hook=HOOK] TRACER... -- TRACER...: those before `--' are there when wakewatch is loaded, the others come later.
 traced() {
-	local status=0 loaded='' word
+	local status=0 loaded='' hook='' tracers='' word
 	for word in "$@"; do
 		if [ "$word" = -- ]; then
-			load_wakewatch || return 1
+			# shellcheck disable=SC2086 # none is no word
+			load_wakewatch $hook || return 1
 			loaded=1
+		elif [[ $word == hook=* ]]; then
+			hook=$word
 		else
 			tracer "$word" || status=1
+			tracers=1
 		fi
 	done
 	[ -n "$loaded" ] || return 1
 	race_is_told || status=1
-	[ $# -eq 1 ] || hit || status=1
+	[ -z "$tracers" ] || hit || status=1
+	unload_wakewatch
+	all_off
+	return "$status"
+}
+
+# way NAME: how its function is hooked.
+way() {
+	ww_stat "hook_$1"
+}
+
+# Who calls directly at a function is alone there. Who comes second is refused, and so wakewatch takes another
+# way, and says which function and why.
+direct_is_taken() {
+	local status=0 mark=ww-mark-$RANDOM
+	fexit_on "$END" || return 1
+	echo "$mark" >/dev/kmsg
+	load_wakewatch || return 1
+	dmesg | sed "1,/$mark/d" | grep -F "$END: no direct hook, somebody else" || { echo "not explained"; status=1; }
+	echo "$END: $(way end_read), $WAKE: $(way wake)"
+	[ "$(way end_read)" = ftrace ] && [ "$(way wake)" = direct ] || status=1
+	race_is_told || status=1
+	hit || status=1
+	unload_wakewatch
+	all_off
+	return "$status"
+}
+
+direct_is_refused() {
+	local status=0
+	load_wakewatch || return 1
+	[ "$(way end_read)" = direct ] || { echo "$END: $(way end_read)"; status=1; }
+	! fexit_on "$END" 2>/dev/null || { echo "two direct calls at a function"; status=1; }
+	race_is_told || status=1
 	unload_wakewatch
 	all_off
 	return "$status"
@@ -122,7 +159,7 @@ traced() {
 # again, and is now unlocked. All in one task: that window is not this wake's.
 stale_window_is_left() {
 	local status=0 word
-	load_wakewatch
+	load_wakewatch "$SHARED"
 	for word in "$@"; do
 		tracer "$word" || status=1
 	done
@@ -155,12 +192,21 @@ WAKE=folio_wake_bit
 END=folio_end_read
 UNLOCK=folio_unlock
 
-[ -z "${WW_ALL:-}" ] || all=18
-plan $((12 + all))
+# Other programs may be called directly, too.
+SHARED=hook=ftrace
+[ -z "${WW_ALL:-}" ] || all=24
+plan $((15 + all))
 setup_loop
 mount -t tracefs tracefs "$T" 2>/dev/null
 echo 0 >/proc/sys/kernel/kptr_restrict
 check "alone" traced --
+check "alone, by ftrace's trampoline" traced hook=ftrace --
+check "alone, by kprobes" traced hook=kprobe --
+also "return probes on both, then kprobes" traced hook=kprobe probe:$WAKE probe:$END --
+also "kprobes, then the graph tracer on both" traced hook=kprobe -- graph:$WAKE+$END
+also "kprobes, then an fexit program on the end of reads" traced hook=kprobe -- fexit:$END
+also "return probes on both, then ftrace's trampolines" traced hook=ftrace probe:$WAKE probe:$END --
+also "ftrace's trampolines, then the graph tracer on both" traced hook=ftrace -- graph:$WAKE+$END
 also "a return probe on the wake, then wakewatch" traced probe:$WAKE --
 also "wakewatch, then a return probe on the wake" traced -- probe:$WAKE
 also "a return probe on the end of reads, then wakewatch" traced probe:$END --
@@ -178,12 +224,13 @@ check "return probe on the end of reads, graph tracer on the wake" traced -- pro
 also "graph tracer on both, then return probes on both" traced -- graph:$WAKE+$END probe:$WAKE probe:$END
 check "return probes on both, wakewatch, then the graph tracer on both" traced probe:$WAKE probe:$END -- graph:$WAKE+$END
 also "graph tracer on both, wakewatch, then return probes on both" traced graph:$WAKE+$END -- probe:$WAKE probe:$END
-also "an fexit program on the end of reads, then wakewatch" traced fexit:$END --
-check "wakewatch, then an fexit program on the end of reads" traced -- fexit:$END
-also "wakewatch, then an fexit program on the wake" traced -- fexit:$WAKE
-also "an fexit program on the end of reads, a return probe on the wake" traced -- fexit:$END probe:$WAKE
+check "an fexit program on the end of reads, then wakewatch" direct_is_taken
+also "wakewatch, and an fexit program on the end of reads is refused" direct_is_refused
+check "wakewatch, then an fexit program on the end of reads" traced $SHARED -- fexit:$END
+also "wakewatch, then an fexit program on the wake" traced $SHARED -- fexit:$WAKE
+also "an fexit program on the end of reads, a return probe on the wake" traced $SHARED -- fexit:$END probe:$WAKE
 check "a return probe and an fexit program on the end of reads, the graph tracer on the wake" \
-	traced -- probe:$END fexit:$END graph:$WAKE
+	traced $SHARED -- probe:$END fexit:$END graph:$WAKE
 check "a kprobe that is an int3 is not in an NMI" in_an_int3
 check "nobody's window: alone" stale_window_is_left
 check "nobody's window: return probes" stale_window_is_left probe:$WAKE probe:$END probe:$UNLOCK

@@ -441,11 +441,14 @@ fn rows(run: &mut Run) -> Result<Vec<Test>> {
 }
 
 /// Loading, unloading, parameters and files of the module; then every verdict that a guest
-/// survives. In this order, because the latter leaves the kernel's statistics wrong.
+/// survives. In this order, because the latter leaves the kernel's statistics wrong. And each way of hooking.
 fn module(run: &mut Run) -> Result<Vec<Test>> {
     let scripts = ["module", "switching", "events", "refused"];
     let boot = Boot::of_scripts(run.lab, "fixed", "module", &scripts)?;
-    Ok(guest_tests(&run.boot(&boot)?))
+    let mut tests = guest_tests(&run.boot(&boot)?);
+    let boot = Boot::of_scripts(run.lab, "fixed", "hooks", &["hooks"])?;
+    tests.extend(guest_tests(&run.boot(&boot)?));
+    Ok(tests)
 }
 
 /// What is told of a healthy kernel; and that a report can be made the end of one.

@@ -1,0 +1,179 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The ways to hook a function: each says what it is, nothing is missed by the first two, whatever runs, and what
+# is off leaves nothing behind. What somebody else has counted is the measure: the kernel's own function
+# tracer, at the same place.
+#
+# kernel: any
+# memory: 1G
+# timeout: 300
+
+# Functions are run by check().
+# shellcheck disable=SC2317
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+
+T=/sys/kernel/tracing
+FUNCTIONS=(__folio_end_writeback folio_wake_bit folio_end_read)
+COUNTERS=(end_writeback wake end_read)
+
+# An instance of the function tracer for each: what it can't keep it counts.
+trace_on() {
+	local function
+	for function in "${FUNCTIONS[@]}"; do
+		mkdir "$T/instances/$function" || return 1
+		echo "$function" >"$T/instances/$function/set_ftrace_filter" || return 1
+		echo function >"$T/instances/$function/current_tracer" || return 1
+	done
+}
+
+trace_off() {
+	local function
+	for function in "${FUNCTIONS[@]}"; do
+		echo 0 >"$T/instances/$function/tracing_on"
+	done
+}
+
+trace_gone() {
+	local function
+	for function in "${FUNCTIONS[@]}"; do
+		echo nop >"$T/instances/$function/current_tracer"
+		rmdir "$T/instances/$function"
+	done
+}
+
+# traced FUNCTION: how often it was called between trace_on and trace_off.
+traced() {
+	cat "$T/instances/$1"/per_cpu/cpu*/stats |
+		awk '/^(entries|overrun|dropped events):/ { n += $NF } END { print n + 0 }'
+}
+
+# counted COUNTER: what wakewatch makes of it. Ends of reads are counted by call site.
+counted() {
+	if [ "$1" = end_read ]; then
+		awk '/^site=end_read / { sub("calls=", "", $2); n += $2 } END { print n + 0 }' "$WW_DEBUGFS/callers"
+	else
+		ww_stat "$1"
+	fi
+}
+
+# Pages written and read back by several at once, for interrupts to come in the middle.
+work() {
+	local i pids=()
+	for i in 1 2 3 4; do
+		dd if=/dev/zero of="$WW_MNT/$i" bs=64k count=64 conv=fsync status=none &
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+	sync
+	echo 1 >/proc/sys/vm/drop_caches
+	pids=()
+	for i in 1 2 3 4; do
+		cat "$WW_MNT/$i" >/dev/null &
+		pids+=($!)
+		cat "$WW_MNT/$i" >/dev/null &
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+	# The last completions.
+	sync
+}
+
+# Reads of a file that is not cached.
+work_reads() {
+	dd if="$WW_MNT/read" of=/dev/null bs=64k status=none
+	dd if="$WW_MNT/read" iflag=nocache count=0 status=none
+}
+
+# In the time between the two switches there are no calls: nobody is at work.
+agrees() { # WAY
+	local status=0 i theirs ours
+	load_wakewatch "hook=$1" || return 1
+	grep ^hook_ "$WW_DEBUGFS/stats" | paste -sd ' '
+	! grep ^hook_ "$WW_DEBUGFS/stats" | grep -vE ": (off|$1)\$" || status=1
+	sync
+	sleep 1
+	echo 1 >"$WW_DEBUGFS/reset"
+	trace_on || status=1
+	work
+	work
+	sleep 1
+	trace_off
+	for i in "${!FUNCTIONS[@]}"; do
+		theirs=$(traced "${FUNCTIONS[i]}")
+		ours=$(counted "${COUNTERS[i]}")
+		echo "${FUNCTIONS[i]}: called $theirs times, $ours counted"
+		[ "$theirs" -gt 0 ] && [ "$theirs" -eq "$ours" ] || status=1
+	done
+	trace_gone
+	grep ^missed_ "$WW_DEBUGFS/stats" | paste -sd ' '
+	! grep ^missed_ "$WW_DEBUGFS/stats" | grep -v ': 0$' || status=1
+	unload_wakewatch
+	return "$status"
+}
+
+# Long delays in a handler, with interrupts that come to handlers meanwhile: a kprobe misses those.
+nested() { # WAY
+	local missed reader
+	load_wakewatch "hook=$1" || return 1
+	amplify where=after-clear us=20000 every=20
+	# Reads end in softirqs, and what was preallocated is written by tasks.
+	(while work_reads; do :; done) &
+	reader=$!
+	for _ in 1 2 3 4; do
+		work
+	done
+	kill "$reader"
+	wait "$reader" 2>/dev/null
+	amplify off
+	echo "delays: $(ww_stat delays)"
+	missed=$(awk '/^missed_/ { n += $2 } END { print n }' "$WW_DEBUGFS/stats")
+	grep ^missed_ "$WW_DEBUGFS/stats" | paste -sd ' '
+	[ "$(ww_stat delays)" -gt 0 ] || { echo "nothing was delayed"; return 1; }
+	unload_wakewatch
+	if [ "$1" = kprobe ]; then
+		[ "$missed" -gt 0 ]
+	else
+		[ "$missed" -eq 0 ]
+	fi
+}
+
+# at FUNCTION: what is called at its entry, as ftrace has it.
+at_entry() {
+	grep -E "^$1 " "$T/enabled_functions"
+}
+
+# While it is off, its functions' entries are what they are without it.
+leaves_nothing() { # WAY
+	local status=0 function
+	load_wakewatch "hook=$1" || return 1
+	for function in "${FUNCTIONS[@]}"; do
+		at_entry "$function" || { echo "$function: nothing is called"; status=1; }
+	done
+	echo 0 >"$WW_DEBUGFS/enable"
+	for function in "${FUNCTIONS[@]}"; do
+		! at_entry "$function" || status=1
+	done
+	! grep ^hook_ "$WW_DEBUGFS/stats" | grep -v ': off$' || status=1
+	unload_wakewatch
+	return "$status"
+}
+
+plan 9
+setup_loop
+# Requests end in a softirq of the CPU that they came from, and so in the middle of what that one does.
+echo 2 >"/sys/block/${ww_loop#/dev/}/queue/rq_affinity"
+# And workers are on any CPU, as on a machine that isn't set up for a race.
+echo 3 >/sys/devices/virtual/workqueue/cpumask
+mount -t tracefs tracefs "$T" 2>/dev/null
+dd if=/dev/zero of="$WW_MNT/read" bs=64k count=64 conv=fsync status=none
+for way in ${WAYS:-direct ftrace kprobe}; do
+	check "hook=$way: as many calls as somebody else has counted" agrees "$way"
+	check "hook=$way: off, and nothing is called" leaves_nothing "$way"
+done
+check "hook=direct: nothing is missed while handlers take long" nested direct
+check "hook=ftrace: nothing is missed while handlers take long" nested ftrace
+check "hook=kprobe: what is missed is counted" nested kprobe
+finish
