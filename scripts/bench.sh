@@ -5,16 +5,16 @@
 #        bench.sh --modules KDIR
 #
 # Builds what `lab bench` measures with (tests/bench) and starts it on the stock
-# kernel. With --modules it only builds, against KDIR, and prints where.
+# kernel, with BTF for BPF's direct calls. With --modules it only builds, against KDIR, and prints where.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
-SOURCES=$WW_ROOT/tests/bench
+SOURCES=("$WW_ROOT/tests/bench"/* "$WW_ROOT"/rust/hooks.[ch])
 
 build_in() { # DIR KDIR
 	mkdir -p "$1"
-	cp "$SOURCES"/* "$1/"
+	cp "${SOURCES[@]}" "$1/"
 	kernel_make "$2" M="$1" modules
 }
 
@@ -25,14 +25,14 @@ modules() { # KDIR
 	dir=$WW_CACHE/modules/bench-$({
 		printf '%s\n' "$kdir"
 		tool_versions
-		cat "$SOURCES"/*
+		cat "${SOURCES[@]}"
 	} | sha)
 	if [[ ! -e $dir/ww_driver.ko ]]; then
 		take_build_lock
 		scratch_dir
 		run_logged "modules of the bench" "$WW_CACHE/logs/bench.log" build_in "$SCRATCH/src" "$kdir"
 		mkdir "$SCRATCH/out"
-		cp "$SCRATCH/src/"*.ko "$SOURCES/ww_bench.bt" "$SCRATCH/out/"
+		cp "$SCRATCH/src/"*.ko "$SCRATCH/src/"*.bt "$SCRATCH/out/"
 		[[ -e $dir/ww_driver.ko ]] || publish "$SCRATCH/out" "$dir"
 	fi
 	printf '%s\n' "$dir"
@@ -44,6 +44,7 @@ if [[ ${1:-} == --modules ]]; then
 fi
 
 command -v bpftrace >/dev/null || die "no bpftrace; run: make setup"
+export CONFIG_VARIANT=${CONFIG_VARIANT:-btf}
 kernel=$("$WW_ROOT/scripts/kernel.sh" stock)
 WW_BENCH=$("$0" --modules "$kernel/kdir")
 export WW_BENCH

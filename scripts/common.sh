@@ -86,15 +86,16 @@ kernel_make() {
 }
 
 # The flags of the project's own kernels. The fixed build stamp makes a kernel
-# depend on its inputs only; no pahole, because nothing here uses BTF and its
-# version would be one more input.
+# depend on its inputs only; no pahole but for CONFIG_VARIANT=btf, because nothing
+# else here uses BTF and its version would be one more input.
 project_make_flags() {
-	local bindgen
+	local bindgen pahole=no-pahole
+	[[ ${CONFIG_VARIANT:-} != btf ]] || pahole=pahole
 	bindgen=$(find_bindgen) || die "no usable bindgen; run: make setup"
 	KERNEL_MAKE_FLAGS=(
 		LLVM="-$WW_LLVM" RUSTC=/usr/bin/rustc HOSTRUSTC=/usr/bin/rustc
 		RUSTFMT=/usr/bin/rustfmt BINDGEN="$bindgen"
-		PAHOLE=no-pahole LOCALVERSION=
+		PAHOLE=$pahole LOCALVERSION=
 		KBUILD_BUILD_TIMESTAMP=2020-11-24 KBUILD_BUILD_USER=wakewatch
 		KBUILD_BUILD_HOST=lab KBUILD_BUILD_VERSION=1
 	)
@@ -108,6 +109,7 @@ tool_versions() {
 	"ld.lld-$WW_LLVM" --version
 	/usr/bin/rustc --version
 	"$bindgen" --version
+	[[ ${CONFIG_VARIANT:-} != btf ]] || echo "pahole $(pahole --version)"
 }
 
 # ---------------------------------------------------------------- cache

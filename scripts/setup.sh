@@ -28,6 +28,7 @@ bc              kernel: timeconst.h
 bison           kernel: Kconfig
 flex            kernel: Kconfig
 libelf-dev      kernel: objtool
+pahole          kernel: BTF, for CONFIG_VARIANT=btf
 perl            kernel: headers, checkpatch
 python3         virtme-ng, drgn
 python3-venv    both, each in an environment of its own

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # What an event costs, in instructions: ww_driver calls each hooked function again and again, and
-# writes a file, with nothing hooked, with empty hooks, with wakewatch, with the same in C and with
-# bpftrace; all of it twice.
+# writes a file, with nothing hooked, with empty hooks of three kinds, with wakewatch, with the same in C and
+# with BPF on kprobes and on direct calls; all of it twice.
 # The lab boots this with one CPU under -icount, where the time stamp counter counts
 # instructions (tests/bench/ww_driver.c).
 #
 # kernel: stock
 # memory: 1G
-# timeout: 500
+# timeout: 900
 #
 # WW_BENCH: where ww_driver.ko, ww_peer.ko and ww_bench.bt are
 # WW_CALLS: how often each case is measured, 500 by default
@@ -46,11 +46,23 @@ with_wakewatch() {
 	unload_wakewatch
 }
 
-# The same hooks with nothing behind them.
+# with_hooks KIND ROUND: the same hooks with nothing behind them.
 with_hooks() {
-	insmod "$WW_BENCH/ww_peer.ko" empty=1 || die "insmod ww_peer.ko failed"
-	result hooks "$1"
+	insmod "$WW_BENCH/ww_peer.ko" empty=1 hook="$1" || die "insmod ww_peer.ko failed"
+	result "$1" "$2"
 	rmmod ww_peer
+}
+
+with_kprobe() {
+	with_hooks kprobe "$1"
+}
+
+with_ftrace() {
+	with_hooks ftrace "$1"
+}
+
+with_direct() {
+	with_hooks direct "$1"
 }
 
 with_peer() {
@@ -60,11 +72,12 @@ with_peer() {
 	rmmod ww_peer
 }
 
-with_bpftrace() {
-	local out=$WW_OUT/bpftrace.$1 pid map
+# with_program NAME ROUND FILE
+with_program() {
+	local out=$WW_OUT/$1.$2 pid map
 	# The driver has said where the memory map is.
 	read -r -a map < <(dmesg | sed -n 's/.*ww_driver: bpftrace //p' | tail -n 1)
-	bpftrace "$WW_BENCH/ww_bench.bt" "${map[@]}" >"$out" 2>&1 &
+	bpftrace "$3" "${map[@]}" >"$out" 2>&1 &
 	pid=$!
 	for _ in $(seq 240); do
 		! grep -q '^Attaching' "$out" || break
@@ -77,13 +90,24 @@ with_bpftrace() {
 		head -n 20 "$out" | sed 's/^/# bpftrace: /'
 		die "bpftrace did not start"
 	}
-	result bpftrace "$1"
+	result "$1" "$2"
 	kill -INT "$pid"
 	wait "$pid"
-	sed -n "s/^@\([a-z_]*\): \([1-9][0-9]*\)\$/# seen bpftrace $1 \1=\2/p" "$out"
+	sed -n "s/^@\([a-z_]*\): \([1-9][0-9]*\)\$/# seen $1 $2 \1=\2/p" "$out"
 }
 
-plan 11
+with_bpftrace() {
+	with_program bpftrace "$1" "$WW_BENCH/ww_bench.bt"
+}
+
+# The same on direct calls. There are no registers there: it does not look who has called.
+with_fentry() {
+	sed -e 's/^kprobe:/kfunc:/' -e 's/\<arg0\>/(uint64)args->folio/' \
+		-e 's/= \*(uint64 \*).*;/= (uint64)0;/' "$WW_BENCH/ww_bench.bt" >"$WW_OUT/ww_fentry.bt"
+	with_program fentry "$1" "$WW_OUT/ww_fentry.bt"
+}
+
+plan 17
 setup_loop
 dd if=/dev/zero of="$WW_MNT/file" bs=4k count=4 conv=fsync status=none || die "no file to measure with"
 [ -d /sys/kernel/debug/tracing ] || mount -t debugfs debugfs /sys/kernel/debug
@@ -93,7 +117,7 @@ check "the driver" insmod "$WW_BENCH/ww_driver.ko" path="$WW_MNT/file" calls="${
 diag "bpf_jit_enable: $(cat /proc/sys/net/core/bpf_jit_enable)"
 diag "$(bpftrace --version)"
 for round in 1 2; do
-	for what in nothing hooks wakewatch peer bpftrace; do
+	for what in nothing kprobe ftrace direct wakewatch peer bpftrace fentry; do
 		"with_$what" "$round"
 		ok "round $round with $what"
 	done

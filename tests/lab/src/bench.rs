@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What wakewatch costs: instructions an event, against nothing, empty hooks, the same in C and
-//! bpftrace, all in one boot; and what a writer feels of it, in another.
+//! What wakewatch costs: instructions an event, against nothing, empty hooks of three kinds, the same in C, and
+//! BPF on two kinds of hooks, all in one boot; and what a writer feels of it, in another.
 //!
 //! Instructions are counted by QEMU: with `-icount shift=0` and one CPU the guest's time stamp
 //! counter goes up by one with each instruction. tests/bench/ww_driver.c reads it around each
@@ -27,38 +27,67 @@ pub const COUNTING: [&str; 4] = ["--cpus", "1", "--qemu-opts", "-icount shift=0,
 const ROUNDS: usize = 2;
 /// A page of the guest's.
 const PAGE: u64 = 4096;
+/// Of an empty direct hook, in instructions.
+const HOOK_GOAL: i64 = 35;
+/// Of a page written, all in all: two per cent.
+const PAGE_GOAL: i64 = 243;
 
 /// What is hooked while something is measured, in the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum With {
     Nothing,
-    /// The hooks of wakewatch with nothing behind them.
-    Hooks,
+    /// The hooks of wakewatch with nothing behind them: kprobes,
+    Kprobe,
+    /// ftrace's trampolines,
+    Ftrace,
+    /// direct calls.
+    Direct,
     Wakewatch,
+    /// The same on the same hooks.
     C,
+    /// What BPF can do of it, on kprobes,
     Bpftrace,
+    /// and on direct calls.
+    Fentry,
 }
 
 impl With {
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "none" => Self::Nothing,
-            "hooks" => Self::Hooks,
+            "kprobe" => Self::Kprobe,
+            "ftrace" => Self::Ftrace,
+            "direct" => Self::Direct,
             "wakewatch" => Self::Wakewatch,
             "c" => Self::C,
             "bpftrace" => Self::Bpftrace,
+            "fentry" => Self::Fentry,
             _ => return None,
         })
     }
 }
 
-const EVERYTHING: [With; 5] = [
+const EVERYTHING: [With; 8] = [
     With::Nothing,
-    With::Hooks,
+    With::Kprobe,
+    With::Ftrace,
+    With::Direct,
     With::Wakewatch,
     With::C,
     With::Bpftrace,
+    With::Fentry,
+];
+
+/// The columns of the table, behind the one of the call itself.
+const ADDED: [(With, &str); 7] = [
+    (With::Kprobe, "+ empty kprobes"),
+    (With::Ftrace, "+ empty ftrace"),
+    (With::Direct, "+ empty direct"),
+    (With::Wakewatch, "+ wakewatch"),
+    (With::C, "+ C module"),
+    (With::Bpftrace, "+ bpftrace"),
+    (With::Fentry, "+ BPF fentry"),
 ];
 
 /// The cases of ww_driver.c that are events, and how they are called here.
@@ -433,7 +462,7 @@ fn event(cases: &Cases, name: &str, what: &str, parts: u64) -> Result<Event> {
                 .map_or(0, |spread| each(spread.median))
         };
         nothing.push(median(With::Nothing));
-        for with in [With::Hooks, With::Wakewatch, With::C, With::Bpftrace] {
+        for (with, _) in ADDED {
             let more = median(with) as i64 - median(With::Nothing) as i64;
             added.entry(with).or_default().push(more);
         }
@@ -460,24 +489,18 @@ pub fn rounds_text<T: PartialEq + std::fmt::Display>(rounds: &[T]) -> String {
 }
 
 fn counts_text(all: &Bench, seconds: f64) -> String {
-    let mut table = table([
-        "event",
-        "the call itself",
-        "+ empty hooks",
-        "+ wakewatch",
-        "+ C module",
-        "+ bpftrace",
-        "to C",
-        "to bpftrace",
-    ]);
+    let mut head = vec!["event", "the call itself"];
+    head.extend(ADDED.map(|(_, title)| title));
+    head.extend(["to C", "to fentry"]);
+    let mut table = table(head);
     for event in all.events.iter().chain(&all.written_page) {
         let mut row = vec![event.what.clone(), rounds_text(&event.nothing)];
-        for with in [With::Hooks, With::Wakewatch, With::C, With::Bpftrace] {
+        for (with, _) in ADDED {
             row.push(rounds_text(
                 event.added.get(&with).map_or(&[][..], Vec::as_slice),
             ));
         }
-        for with in [With::C, With::Bpftrace] {
+        for with in [With::C, With::Fentry] {
             row.push(
                 event
                     .ratio(with)
@@ -551,9 +574,10 @@ fn seen_text(seen: &Seen) -> String {
     };
     // bpftrace skips an event that comes in the middle of another one's program.
     format!(
-        "{same}; ends of writeback: {:?}, bpftrace {:?}\n",
+        "{same}; ends of writeback: {:?}, bpftrace {:?}, fentry {:?}\n",
         of(With::Wakewatch, "end_writeback"),
-        of(With::Bpftrace, "end_writeback")
+        of(With::Bpftrace, "end_writeback"),
+        of(With::Fentry, "end_writeback")
     )
 }
 
@@ -570,11 +594,11 @@ fn written_text(page: &Event) -> String {
     let found = by_instructions(page);
     let of = |with: With| found.get(&with).copied().unwrap_or_default();
     format!(
-        "by instructions alone a writer keeps {:.3} of its speed with wakewatch, {:.3} with empty hooks, {:.3} with the C module, {:.3} with bpftrace\n",
+        "by instructions alone a writer keeps {:.3} of its speed with wakewatch, {:.3} with empty direct calls, {:.3} with the C module, {:.3} with BPF fentry\n",
         of(With::Wakewatch),
-        of(With::Hooks),
+        of(With::Direct),
         of(With::C),
-        of(With::Bpftrace)
+        of(With::Fentry)
     )
 }
 
@@ -626,10 +650,19 @@ fn goals(all: &Bench) -> Vec<Goal> {
         ));
         goals.push(events_goal(
             &all.events,
-            With::Bpftrace,
+            With::Fentry,
             0.5,
-            "under half of bpftrace",
+            "under half of BPF fentry",
         ));
+        goals.push(hook_goal(&all.events));
+    }
+    if let Some(page) = &all.written_page {
+        let found = page.worst(With::Wakewatch);
+        goals.push(Goal {
+            goal: format!("at most {PAGE_GOAL} instructions more for a page written"),
+            met: found <= PAGE_GOAL,
+            found: found.to_string(),
+        });
     }
     if let Some(found) = &all.throughput {
         goals.push(Goal {
@@ -639,6 +672,22 @@ fn goals(all: &Bench) -> Vec<Goal> {
         });
     }
     goals
+}
+
+/// The dearest of the functions' hooks: of a case with one event in it.
+fn hook_goal(events: &[Event]) -> Goal {
+    let one = ["start_writeback", "end_writeback", "end_read"];
+    let most = events
+        .iter()
+        .filter(|event| one.contains(&event.name.as_str()))
+        .map(|event| event.worst(With::Direct))
+        .max()
+        .unwrap_or_default();
+    Goal {
+        goal: format!("at most {HOOK_GOAL} instructions for an empty direct hook"),
+        met: most <= HOOK_GOAL,
+        found: most.to_string(),
+    }
 }
 
 fn events_goal(events: &[Event], to: With, limit: f64, goal: &str) -> Goal {
@@ -692,8 +741,17 @@ fn host_load() -> f64 {
 mod tests {
     use super::*;
 
-    fn lines(case: &str, medians: [u64; 5]) -> Vec<String> {
-        let names = ["none", "hooks", "wakewatch", "c", "bpftrace"];
+    fn lines(case: &str, medians: [u64; 8]) -> Vec<String> {
+        let names = [
+            "none",
+            "kprobe",
+            "ftrace",
+            "direct",
+            "wakewatch",
+            "c",
+            "bpftrace",
+            "fentry",
+        ];
         (1..=2)
             .flat_map(|round| {
                 names.iter().zip(medians).map(move |(with, n)| {
@@ -711,19 +769,19 @@ mod tests {
 
     #[test]
     fn counts_become_rows() {
-        let cases = cases(&[lines("free", [200, 210, 250, 240, 700])]);
+        let cases = cases(&[lines("free", [200, 210, 210, 205, 250, 240, 900, 700])]);
         let event = event(&cases, "free", "page freed", 1).unwrap();
         assert_eq!(event.nothing, [200, 200]);
         assert_eq!(event.worst(With::Wakewatch), 50);
         assert_eq!(event.ratio(With::C), Some(1.25));
-        assert_eq!(event.ratio(With::Bpftrace), Some(0.1));
+        assert_eq!(event.ratio(With::Fentry), Some(0.1));
         let goal = events_goal(&[event], With::C, 1.0, "x");
         assert!(!goal.met && goal.found == "above in 1 of 1: page freed 1.25");
     }
 
     #[test]
     fn a_missing_round_is_an_error() {
-        let mut all = lines("free", [1, 2, 3, 4, 5]);
+        let mut all = lines("free", [1, 2, 3, 4, 5, 6, 7, 8]);
         all.pop();
         assert!(parse_counts(all.iter().map(String::as_str), &EVERYTHING).is_err());
     }
@@ -731,21 +789,21 @@ mod tests {
     #[test]
     fn calibration_must_come_out() {
         let good = cases(&[
-            lines("nothing", [2; 5]),
-            lines("nops_100", [102; 5]),
-            lines("loop_1000", [2003; 5]),
+            lines("nothing", [2; 8]),
+            lines("nops_100", [102; 8]),
+            lines("loop_1000", [2003; 8]),
         ]);
         assert_eq!(calibration(&good).unwrap().empty, 2);
         let clock = cases(&[
-            lines("nothing", [30; 5]),
-            lines("nops_100", [95; 5]),
-            lines("loop_1000", [1040; 5]),
+            lines("nothing", [30; 8]),
+            lines("nops_100", [95; 8]),
+            lines("loop_1000", [1040; 8]),
         ]);
         assert!(calibration(&clock).is_err());
         let unsteady = cases(&[
-            lines("nothing", [2; 5]),
-            lines("nops_100", [102, 102, 102, 102, 103]),
-            lines("loop_1000", [2003; 5]),
+            lines("nothing", [2; 8]),
+            lines("nops_100", [102, 102, 102, 102, 102, 102, 102, 103]),
+            lines("loop_1000", [2003; 8]),
         ]);
         assert!(calibration(&unsteady).is_err());
     }

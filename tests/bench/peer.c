@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What wakewatch's handlers do, in C: the same kprobes and tracepoints, the same
+ * What wakewatch's handlers do, in C: the same hooks (rust/hooks.c) and tracepoints, the same
  * checks, the same window table (rust/detect/window.rs has the reasoning, and
  * tests/host the proofs), the same counters. For `make bench`, which counts what
  * either costs. It counts its findings and doesn't report them.
@@ -10,6 +10,7 @@
 
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/ftrace.h>
 #include <linux/hash.h>
 #include <linux/jump_label.h>
 #include <linux/kallsyms.h>
@@ -25,6 +26,8 @@
 #include <linux/vmalloc.h>
 #include <asm/unwind.h>
 
+#include "hooks.h"
+
 static bool enable = true;
 module_param(enable, bool, 0600);
 MODULE_PARM_DESC(enable, "look at anything (default: 1)");
@@ -33,12 +36,22 @@ static bool writeback = true;
 module_param(writeback, bool, 0600);
 MODULE_PARM_DESC(writeback, "open windows at the end of writeback (default: 1)");
 
+static bool always;
+module_param(always, bool, 0600);
+MODULE_PARM_DESC(always, "open them where nobody waits, too (default: 0)");
+
 static DEFINE_STATIC_KEY_FALSE(delaying);
 static DEFINE_STATIC_KEY_FALSE(traced);
 
 static bool empty;
 module_param(empty, bool, 0);
 MODULE_PARM_DESC(empty, "hook everything and do nothing there: what the hooks cost (default: 0)");
+
+static DEFINE_STATIC_KEY_FALSE(is_empty);
+
+static char *hook = "direct";
+module_param(hook, charp, 0);
+MODULE_PARM_DESC(hook, "how functions are hooked: direct, ftrace, kprobe (default: direct)");
 
 static unsigned int sample = 1;
 module_param(sample, uint, 0);
@@ -69,7 +82,6 @@ static const char * const counter_names[] = { COUNTERS(COUNTER_NAME) };
 static DEFINE_PER_CPU(unsigned long, counters[NR_COUNTERS]);
 
 #define count(name) __this_cpu_inc(counters[C_##name])
-/* Where handlers may nest, as those of tracepoints do. */
 #define count_nested(name, n) this_cpu_add(counters[C_##name], n)
 
 /* ------------------------------------------------------------------ call sites */
@@ -84,8 +96,8 @@ enum function { END_WRITEBACK, END_READ, PRIVATE_2 };
 struct row {
 	u64 calls;
 	u64 none;
-	s32 least;
-	s32 most;
+	u32 below;	/* INT_MAX, of the least */
+	u32 above;	/* INT_MIN, of the most */
 	u32 lengths[LENGTHS];
 };
 
@@ -111,26 +123,34 @@ static __always_inline unsigned int row_of(enum function function, unsigned long
 	return SITES;
 }
 
+static __always_inline void raise(u32 *cell, u32 value)
+{
+	u32 old = READ_ONCE(*cell);
+
+	while (unlikely(old < value))
+		if (try_cmpxchg(cell, &old, value))
+			break;
+}
+
 static __always_inline void row_audit(unsigned int nr, int spare)
 {
 	struct row *row;
 
 	if (nr >= SITES)
 		return;
-	row = this_cpu_ptr(rows) + nr;
+	row = &this_cpu_ptr(rows)[nr];
+	/* An interrupt may come in the middle of a task's. */
+	__this_cpu_inc(rows[nr].calls);
 	if (spare <= 0)
-		row->none++;
-	if (!row->calls || spare < row->least)
-		row->least = spare;
-	if (!row->calls || spare > row->most)
-		row->most = spare;
-	row->calls++;
+		__this_cpu_inc(rows[nr].none);
+	raise(&row->below, (u32)INT_MAX - (u32)spare);
+	raise(&row->above, (u32)spare - (u32)INT_MIN);
 }
 
 static __always_inline void row_length(unsigned int nr, u64 ns)
 {
 	if (nr < SITES)
-		this_cpu_ptr(rows)[nr].lengths[min(ns ? __fls(ns) : 0, LENGTHS - 1UL)]++;
+		__this_cpu_inc(rows[nr].lengths[min(ns ? __fls(ns) : 0, LENGTHS - 1UL)]);
 }
 
 /* ------------------------------------------------------------------ windows */
@@ -344,6 +364,21 @@ static __always_inline void window_open(unsigned long pfn, unsigned long bit,
 	count(windows_dropped);
 }
 
+/* Nobody is woken: the context's last window is over all the same. */
+static __always_inline void window_none(void)
+{
+	u64 context = context_id(), mixed = mix(context);
+	u64 *last = &last_windows[(mixed >> 40) % CONTEXTS];
+	u64 left = READ_ONCE(*last);
+
+	if (left) {
+		if (retire(left, mixed))
+			count(windows_retired);
+		if (!((left ^ mixed) >> 34))
+			WRITE_ONCE(*last, 0);
+	}
+}
+
 /* Was a window of the same page and bit opened since? */
 static noinline bool superseded(struct bucket *b, unsigned long key, u64 since)
 {
@@ -553,28 +588,34 @@ static __always_inline bool looks_at(unsigned long pfn)
 /* Where the return address of folio_end_writeback() is, and for which call that is so. */
 static u64 learned;
 
-static noinline unsigned long learn_caller(struct pt_regs *regs, u32 low)
+static noinline unsigned long learn_caller(const struct ww_entry *at, u32 low)
 {
+	struct pt_regs regs = {
+		.ip = *(unsigned long *)at->sp,
+		.sp = at->sp + sizeof(long),
+		.bp = at->bp,
+		.cs = __KERNEL_CS,
+	};
 	struct unwind_state state;
 	unsigned long offset;
 
-	/* Starts at the caller; its own caller's frame begins above the address wanted. */
-	unwind_start(&state, current, regs, NULL);
-	if (unwind_done(&state) || !unwind_next_frame(&state) || state.error)
-		return *(unsigned long *)regs->sp;
-	offset = state.sp - sizeof(long) - regs->sp;
+	/* Starts at the caller, whose frame begins above the address wanted. */
+	unwind_start(&state, current, &regs, NULL);
+	if (unwind_done(&state))
+		return *(unsigned long *)at->sp;
+	offset = state.sp - sizeof(long) - at->sp;
 	WRITE_ONCE(learned, (u64)low << 32 | (u32)offset);
-	return *(unsigned long *)(regs->sp + (u32)offset);
+	return *(unsigned long *)(at->sp + (u32)offset);
 }
 
-static __always_inline unsigned long caller_of_caller(struct pt_regs *regs)
+static __always_inline unsigned long caller_of_caller(const struct ww_entry *at)
 {
-	u32 low = *(unsigned long *)regs->sp;
+	u32 low = *(unsigned long *)at->sp;
 	u64 known = READ_ONCE(learned);
 
 	if (likely(known >> 32 == low))
-		return *(unsigned long *)(regs->sp + (u32)known);
-	return learn_caller(regs, low);
+		return *(unsigned long *)(at->sp + (u32)known);
+	return learn_caller(at, low);
 }
 
 /* ------------------------------------------------------------------ victims */
@@ -588,18 +629,19 @@ struct expected {
 
 static DEFINE_PER_CPU(struct expected, expected);
 
-static int victim_handler(struct kprobe *p, struct pt_regs *regs)
+void ww_on_victim(const void *handler, const struct ww_entry *at)
 {
-	struct wait_queue_entry *wait = (void *)regs->di;
+	struct wait_queue_entry *wait = (void *)at->arg[0];
 	struct wait_page_queue *waiter = container_of(wait, struct wait_page_queue, wait);
 	struct expected *e = this_cpu_ptr(&expected);
 
+	if (static_branch_unlikely(&is_empty))
+		return;
 	if (likely(!e->context) || e->context != context_id())
-		return 0;
+		return;
 	if (waiter->folio == e->folio && waiter->bit_nr == e->bit_nr &&
 	    !(wait->flags & WQ_FLAG_EXCLUSIVE && test_bit(e->bit_nr, &e->folio->flags)))
 		count(victims);
-	return 0;
 }
 
 /*
@@ -621,13 +663,13 @@ static noinline bool inside_end_read(unsigned long return_to)
 	return true;
 }
 
-static __always_inline bool woken_by_opener(struct window *w, struct pt_regs *regs)
+static __always_inline bool woken_by_opener(struct window *w, const struct ww_entry *at)
 {
 	unsigned long return_to;
 
 	if (w->function != END_READ)
 		return true;
-	return_to = *(unsigned long *)regs->sp;
+	return_to = *(unsigned long *)at->sp;
 	return likely(return_to == w->caller) || inside_end_read(return_to);
 }
 
@@ -642,22 +684,31 @@ static noinline void leaked(struct folio *folio, unsigned long bit_nr)
 
 /* ------------------------------------------------------------------ the probes */
 
-static struct kprobe probes[];
+static bool late_waiters;
 
-enum { P_END_WRITEBACK, P_END_READ, P_PRIVATE_2, P_START, P_WAKE, P_VICTIM, P_PAST, NR_PROBES };
-
-static int end_writeback_handler(struct kprobe *p, struct pt_regs *regs)
+/* Who waits now did not when writeback ended. */
+static noinline void late_waiter(void)
 {
-	struct folio *folio = (struct folio *)regs->di;
-	unsigned long pfn = folio_pfn(folio), caller;
+	count(wakes_without_window);
+	WRITE_ONCE(late_waiters, true);
+}
+
+/* How many events each hook has missed, by enum function. */
+static const unsigned long *missed[3];
+
+void ww_on_end_writeback(const void *handler, const struct ww_entry *at)
+{
+	struct folio *folio = (struct folio *)at->arg[0];
+	unsigned long pfn = folio_pfn(folio), caller, flags;
 	unsigned int row;
 
-	if (!looks_at(pfn))
-		return 0;
+	if (static_branch_unlikely(&is_empty) || !looks_at(pfn))
+		return;
 	count(end_writeback);
-	caller = caller_of_caller(regs);
+	caller = caller_of_caller(at);
 	row = row_of(END_WRITEBACK, caller);
-	if (likely(READ_ONCE(folio->flags) & BIT(PG_writeback))) {
+	flags = READ_ONCE(folio->flags);
+	if (likely(flags & BIT(PG_writeback))) {
 		int spare = spare_references(folio);
 
 		row_audit(row, spare);
@@ -666,22 +717,24 @@ static int end_writeback_handler(struct kprobe *p, struct pt_regs *regs)
 	} else {
 		count(unbalanced);
 	}
-	if (READ_ONCE(writeback))
+	if (!READ_ONCE(writeback))
+		return;
+	if (flags & BIT(PG_waiters) || READ_ONCE(always) || READ_ONCE(late_waiters))
 		window_open(pfn, BIT_WRITEBACK, END_WRITEBACK, caller, row,
-			    READ_ONCE(p->nmissed));
-	return 0;
+			    READ_ONCE(*missed[END_WRITEBACK]));
+	else
+		window_none();
 }
 
-static __always_inline int end_of_bit(struct kprobe *p, struct pt_regs *regs,
-				      enum function function, unsigned long bit, unsigned long flag)
+static __always_inline void end_of_bit(const struct ww_entry *at, enum function function, unsigned long bit, unsigned long flag)
 {
-	struct folio *folio = (struct folio *)regs->di;
+	struct folio *folio = (struct folio *)at->arg[0];
 	unsigned long pfn = folio_pfn(folio), caller;
 	unsigned int row;
 
 	if (!looks_at(pfn))
-		return 0;
-	caller = *(unsigned long *)regs->sp;
+		return;
+	caller = *(unsigned long *)at->sp;
 	row = row_of(function, caller);
 	if (function == END_READ) {
 		int spare = spare_references_once(folio);
@@ -692,46 +745,53 @@ static __always_inline int end_of_bit(struct kprobe *p, struct pt_regs *regs,
 	}
 	if (unlikely(!(READ_ONCE(folio->flags) & BIT(flag))))
 		count(unbalanced);
-	window_open(pfn, bit, function, caller, row, READ_ONCE(p->nmissed));
-	return 0;
+	window_open(pfn, bit, function, caller, row, READ_ONCE(*missed[function]));
 }
 
-static int end_read_handler(struct kprobe *p, struct pt_regs *regs)
+void ww_on_end_read(const void *handler, const struct ww_entry *at)
 {
-	return end_of_bit(p, regs, END_READ, BIT_LOCKED, PG_locked);
+	if (!static_branch_unlikely(&is_empty))
+		end_of_bit(at, END_READ, BIT_LOCKED, PG_locked);
 }
 
-static int private_2_handler(struct kprobe *p, struct pt_regs *regs)
+void ww_on_private_2(const void *handler, const struct ww_entry *at)
 {
-	return end_of_bit(p, regs, PRIVATE_2, BIT_PRIVATE_2, PG_private_2);
+	if (!static_branch_unlikely(&is_empty))
+		end_of_bit(at, PRIVATE_2, BIT_PRIVATE_2, PG_private_2);
 }
 
-static int start_handler(struct kprobe *p, struct pt_regs *regs)
+/* wakewatch doesn't hook it by default. */
+void ww_on_unlock(const void *handler, const struct ww_entry *at)
 {
-	struct folio *folio = (struct folio *)regs->di;
+}
+
+void ww_on_start(const void *handler, const struct ww_entry *at)
+{
+	struct folio *folio = (struct folio *)at->arg[0];
 	unsigned long pfn = folio_pfn(folio);
 
-	if (!looks_at(pfn))
-		return 0;
+	if (static_branch_unlikely(&is_empty) || !looks_at(pfn))
+		return;
 	if (unlikely(!(READ_ONCE(folio->flags) & BIT(PG_locked))))
 		count(unlocked_start);
 	window_mark(pfn, STARTED);
-	return 0;
 }
 
-static int wake_handler(struct kprobe *p, struct pt_regs *regs)
+void ww_on_wake(const void *handler, const struct ww_entry *at)
 {
-	struct folio *folio = (struct folio *)regs->di;
+	struct folio *folio = (struct folio *)at->arg[0];
 	struct page *page = &folio->page;
 	unsigned long pfn = page_to_pfn(page), bit = 0;
 	struct window w = { 0, };
 	bool tail, free = false, frozen = false;
 	struct expected *e;
 
+	if (static_branch_unlikely(&is_empty))
+		return;
 	if (static_branch_unlikely(&delaying))
 		udelay(1);
 	if (!looks_at(pfn))
-		return 0;
+		return;
 	count(wake);
 	e = this_cpu_ptr(&expected);
 	if (e->context)
@@ -744,7 +804,7 @@ static int wake_handler(struct kprobe *p, struct pt_regs *regs)
 		free = !frozen;
 	}
 
-	switch (regs->si) {
+	switch (at->arg[1]) {
 	case PG_writeback:
 		bit = BIT_WRITEBACK;
 		break;
@@ -755,8 +815,8 @@ static int wake_handler(struct kprobe *p, struct pt_regs *regs)
 		bit = BIT_PRIVATE_2;
 		break;
 	}
-	if (bit && window_wake(pfn, bit, &w) && woken_by_opener(&w, regs)) {
-		if (unlikely(w.epoch != READ_ONCE(probes[w.function].nmissed))) {
+	if (bit && window_wake(pfn, bit, &w) && woken_by_opener(&w, at)) {
+		if (unlikely(w.epoch != READ_ONCE(*missed[w.function]))) {
 			count(windows_doubted);
 			w.freed = w.allocated = false;
 		} else {
@@ -770,7 +830,7 @@ static int wake_handler(struct kprobe *p, struct pt_regs *regs)
 	} else {
 		w.freed = w.allocated = false;
 		if (bit == BIT_WRITEBACK && READ_ONCE(writeback))
-			count(wakes_without_window);
+			late_waiter();
 	}
 
 	if (unlikely(tail))
@@ -782,36 +842,105 @@ static int wake_handler(struct kprobe *p, struct pt_regs *regs)
 	else if (unlikely(frozen))
 		count(frozen_wake);
 	if (unlikely(tail || free || w.freed))
-		leaked(folio, regs->si);
-	return 0;
+		leaked(folio, at->arg[1]);
 }
 
 /* Where folio_wake_bit() is. */
 static unsigned long wake_start, wake_size;
 
 /* Of other queues than those of pages as well. */
-static int past_handler(struct kprobe *p, struct pt_regs *regs)
+void ww_on_past(const void *handler, const struct ww_entry *at)
 {
-	if (likely(*(unsigned long *)regs->sp - wake_start < wake_size))
-		return 0;
+	if (static_branch_unlikely(&is_empty))
+		return;
+	if (likely(*(unsigned long *)at->sp - wake_start < wake_size))
+		return;
 	count(wakes_past);
-	return 0;
 }
 
-/* In the order of enum function, then the others. */
-static struct kprobe probes[NR_PROBES] = {
-	[P_END_WRITEBACK] = { .symbol_name = "__folio_end_writeback", .pre_handler = end_writeback_handler },
-	[P_END_READ] = { .symbol_name = "folio_end_read", .pre_handler = end_read_handler },
-	[P_PRIVATE_2] = { .symbol_name = "folio_end_private_2", .pre_handler = private_2_handler },
-	[P_START] = { .symbol_name = "__folio_start_writeback", .pre_handler = start_handler },
-	[P_WAKE] = { .symbol_name = "folio_wake_bit", .pre_handler = wake_handler },
-	[P_VICTIM] = { .symbol_name = "wake_page_function", .pre_handler = victim_handler },
-	[P_PAST] = { .symbol_name = "__wake_up_locked_key", .pre_handler = past_handler },
-};
+/* A kprobe's handler has registers. */
+#define KPROBE_HANDLER(name, args)							\
+static int __maybe_unused kprobe_##name(struct kprobe *p, struct pt_regs *regs)		\
+{											\
+	const struct ww_entry at = {							\
+		.arg = { regs->di, regs->si, regs->dx, regs->cx },			\
+		.sp = regs->sp,								\
+		.bp = regs->bp,								\
+		.ip = regs->ip,								\
+	};										\
+											\
+	ww_on_##name(NULL, &at);							\
+	return 0;									\
+}
+WW_HOOKS(KPROBE_HANDLER)
 
 static int no_handler(struct kprobe *p, struct pt_regs *regs)
 {
 	return 0;
+}
+
+struct target {
+	struct kprobe probe;
+	struct ftrace_ops ops;
+	struct ww_hook *hook;
+	void (*direct)(void);
+	ftrace_func_t ftrace;
+};
+
+#define TARGET(symbol, name) {								\
+	.probe = { .symbol_name = symbol, .pre_handler = kprobe_##name },		\
+	.hook = &ww_hook_##name,							\
+	.direct = ww_direct_##name,							\
+	.ftrace = ww_ftrace_##name,							\
+}
+
+/* Of folio_wake_bit(). */
+#define WAKE 4
+
+/* In the order of enum function, then the others. */
+static struct target targets[] = {
+	TARGET("__folio_end_writeback", end_writeback),
+	TARGET("folio_end_read", end_read),
+	TARGET("folio_end_private_2", private_2),
+	TARGET("__folio_start_writeback", start),
+	[WAKE] = TARGET("folio_wake_bit", wake),
+	TARGET("wake_page_function", victim),
+	TARGET("__wake_up_locked_key", past),
+};
+
+/* Its address first, in every way of hooking. */
+static int hook_one(struct target *target)
+{
+	struct kprobe *probe = &target->probe;
+	unsigned long address;
+	int err;
+
+	if (empty)
+		probe->pre_handler = no_handler;
+	err = register_kprobe(probe);
+	if (err || !strcmp(hook, "kprobe"))
+		return err;
+	address = (unsigned long)probe->addr;
+	unregister_kprobe(probe);
+	err = ftrace_set_filter_ip(&target->ops, address, 0, 0);
+	if (err)
+		return err;
+	if (!strcmp(hook, "direct"))
+		return register_ftrace_direct(&target->ops, (unsigned long)target->direct);
+	target->ops.func = target->ftrace;
+	return register_ftrace_function(&target->ops);
+}
+
+static void unhook_one(struct target *target)
+{
+	if (!strcmp(hook, "kprobe")) {
+		unregister_kprobe(&target->probe);
+	} else if (!strcmp(hook, "direct")) {
+		unregister_ftrace_direct(&target->ops, (unsigned long)target->direct, true);
+	} else {
+		unregister_ftrace_function(&target->ops);
+		ftrace_free_filter(&target->ops);
+	}
 }
 
 static void no_page_free(void *unused, struct page *page, unsigned int order)
@@ -871,7 +1000,7 @@ DEFINE_SHOW_ATTRIBUTE(stats);
 static void unhook(unsigned int registered)
 {
 	while (registered--)
-		unregister_kprobe(&probes[registered]);
+		unhook_one(&targets[registered]);
 	free_percpu(rows);
 }
 
@@ -881,8 +1010,10 @@ static int __init ww_peer_init(void)
 	unsigned int i;
 	int err;
 
-	if (!sample)
+	if (!sample || (strcmp(hook, "direct") && strcmp(hook, "ftrace") && strcmp(hook, "kprobe")))
 		return -EINVAL;
+	if (empty)
+		static_branch_enable(&is_empty);
 	sample_limit = U32_MAX / sample;
 	rows = __alloc_percpu(sizeof(struct row) * SITES, __alignof__(struct row));
 	if (!rows)
@@ -896,17 +1027,18 @@ static int __init ww_peer_init(void)
 		free_probe = no_page_free;
 		alloc_probe = no_page_alloc;
 	}
-	for (i = 0; i < NR_PROBES; i++) {
-		if (empty)
-			probes[i].pre_handler = no_handler;
-		err = register_kprobe(&probes[i]);
+	for (i = 0; i < ARRAY_SIZE(missed); i++)
+		missed[i] = strcmp(hook, "kprobe") ? &targets[i].hook->missed :
+						     &targets[i].probe.nmissed;
+	for (i = 0; i < ARRAY_SIZE(targets); i++) {
+		err = hook_one(&targets[i]);
 		if (err) {
-			pr_err("cannot probe %s: %d\n", probes[i].symbol_name, err);
+			pr_err("cannot hook %s: %d\n", targets[i].probe.symbol_name, err);
 			unhook(i);
 			return err;
 		}
 	}
-	wake_start = (unsigned long)probes[P_WAKE].addr;
+	wake_start = (unsigned long)targets[WAKE].probe.addr;
 	sprint_symbol(symbol, wake_start);
 	/* As in "folio_wake_bit+0x0/0xe0"; the size is what counts. */
 	if (sscanf(symbol, "folio_wake_bit+%*x/%lx", &wake_size) != 1)
@@ -919,7 +1051,7 @@ static int __init ww_peer_init(void)
 	}
 	if (err) {
 		tracepoint_synchronize_unregister();
-		unhook(NR_PROBES);
+		unhook(ARRAY_SIZE(targets));
 		return err;
 	}
 	dir = debugfs_create_dir("ww_peer", NULL);
@@ -933,7 +1065,7 @@ static void __exit ww_peer_exit(void)
 	tracepoint_probe_unregister(free_point, free_probe, NULL);
 	tracepoint_probe_unregister(alloc_point, alloc_probe, NULL);
 	tracepoint_synchronize_unregister();
-	unhook(NR_PROBES);
+	unhook(ARRAY_SIZE(targets));
 }
 
 module_init(ww_peer_init);
