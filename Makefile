@@ -31,7 +31,7 @@ S := scripts
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help setup packages repro test check bench soak stress lifecycle matrix live findings victims xfstests xfstests-compare xfstests-image kernel module shell certainty cache clean clean-cache
+.PHONY: help setup packages repro test check bench soak stress lifecycle matrix live findings victims xfstests xfstests-compare xfstests-image kernel module dkms shell certainty cache clean clean-cache
 
 help: ## this list
 	@echo 'usage: make VERB [NAME=value]...'
@@ -91,6 +91,9 @@ kernel: setup ## builds a kernel and prints where it is [KERNEL=broken LINUX=TRE
 module: ## builds wakewatch.ko against a kernel of yours into build/ [KDIR=TREE]
 	@test -n '$(KDIR)' || { echo 'usage: make module KDIR=/path/to/prepared/tree (e.g. /lib/modules/$$(uname -r)/build)' >&2; exit 1; }
 	@$(S)/module.sh '$(KDIR)'
+
+dkms: ## root's: builds and installs wakewatch.ko by DKMS, now and whenever a kernel is installed [RELEASE=$(uname -r)]
+	@$(S)/dkms.sh $(RELEASE)
 
 shell: setup ## a guest to live in: loop device set up, wakewatch loaded [KERNEL=broken]
 	@KERNELS=$(KERNEL) $(S)/lab.sh shell --kernel $(KERNEL)
