@@ -165,6 +165,78 @@ check_loom() {
 		cargo test --quiet --locked --release -p wakewatch-host --manifest-path "$MANIFEST" loom
 }
 
+# ---------------------------------------------------------------- bad input
+
+# refused WHAT SAID ARGUMENT...: module.sh ends with one line, which says that.
+refused() {
+	local what=$1 said=$2 status=0 out
+	shift 2
+	out=$("${MODULE_SH:-scripts/module.sh}" "$@" 2>&1 >/dev/null </dev/null) || status=$?
+	if ((status == 0)) || [[ $(wc -l <<<"$out") -ne 1 || $out != *"$said"* ]]; then
+		printf '%s: status %s: %s\n' "$what" "$status" "$out"
+		REFUSED_WRONG=1
+	fi
+}
+
+# as_kdir DIR OPTION...: what module.sh looks at of a kernel's build directory, 6.12.1 with all that it needs.
+as_kdir() {
+	local dir=$1 f
+	shift
+	mkdir -p "$dir/include/config" "$dir/include/generated" "$dir/rust"
+	touch "$dir/Makefile" "$dir/include/generated/autoconf.h" "$dir/Module.symvers" "$dir/rust/libmacros.so"
+	echo 6.12.1 >"$dir/include/config/kernel.release"
+	printf '%s\n' CONFIG_RUST=y CONFIG_MODULES=y "CONFIG_RUSTC_VERSION_TEXT=\"$(/usr/bin/rustc --version)\"" "$@" \
+		>"$dir/include/config/auto.conf"
+	for f in core compiler_builtins build_error bindings uapi kernel; do
+		touch "$dir/rust/lib$f.rmeta"
+	done
+}
+
+# What is no kernel to build a module against, and a place where none can be built.
+check_module_refuses() {
+	local d
+	scratch_dir
+	d=$SCRATCH
+	REFUSED_WRONG=0
+	refused "nowhere" "no such directory" "$d/nowhere"
+	mkdir "$d/empty"
+	refused "no tree" "not a kernel tree or header package" "$d/empty"
+	as_kdir "$d/a space"
+	refused "a space in KDIR" "has a space in it" "$d/a space"
+	as_kdir "$d/unprepared"
+	rm "$d/unprepared/include/config/auto.conf"
+	refused "not configured" "is not prepared" "$d/unprepared"
+	as_kdir "$d/old"
+	echo 6.6.30-lab >"$d/old/include/config/kernel.release"
+	refused "6.6" "wakewatch needs 6.12 or later" "$d/old"
+	as_kdir "$d/no-rust" CONFIG_RUST=n
+	sed -i '/^CONFIG_RUST=y/d' "$d/no-rust/include/config/auto.conf"
+	refused "no Rust" "without CONFIG_RUST=y" "$d/no-rust"
+	as_kdir "$d/no-modules"
+	sed -i '/^CONFIG_MODULES/d' "$d/no-modules/include/config/auto.conf"
+	refused "no modules" "without CONFIG_MODULES=y" "$d/no-modules"
+	as_kdir "$d/rt" CONFIG_PREEMPT_RT=y
+	refused "PREEMPT_RT" "CONFIG_PREEMPT_RT=y" "$d/rt"
+	as_kdir "$d/crate"
+	rm "$d/crate/rust/libuapi.rmeta"
+	refused "a crate that is missing" "lacks a compiled Rust crate, rust/libuapi.rmeta" "$d/crate"
+	as_kdir "$d/macros"
+	rm "$d/macros/rust/libmacros.so"
+	refused "the macros missing" "lacks a compiled Rust crate, rust/libmacros.so" "$d/macros"
+	as_kdir "$d/symvers"
+	rm "$d/symvers/Module.symvers"
+	refused "no symbols" "has no Module.symvers" "$d/symvers"
+	as_kdir "$d/rustc"
+	sed -i 's/^CONFIG_RUSTC_VERSION_TEXT=.*/CONFIG_RUSTC_VERSION_TEXT="rustc 1.11.0 (old)"/' "$d/rustc/include/config/auto.conf"
+	refused "another rustc" "was built by 'rustc 1.11.0 (old)' and this machine has" "$d/rustc"
+	refused "too many words" "usage: module.sh" "$d/crate" "$d/out" "$d/more"
+	mkdir "$d/a clone"
+	cp -r scripts rust Kbuild "$d/a clone/"
+	as_kdir "$d/good"
+	MODULE_SH="$d/a clone/scripts/module.sh" refused "a space in the clone's path" "the clone's path" "$d/good"
+	return "$REFUSED_WRONG"
+}
+
 # ---------------------------------------------------------------- patches
 
 # Nothing of the user's git may change what happens here.
@@ -240,6 +312,7 @@ check "decision logic: tests on the host" cargo test --quiet --locked -p wakewat
 check "lock-free structures: every interleaving (loom)" check_loom
 check "proposals: every interleaving (stateright)" cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"
+check "module: what it can't be built against is refused in a line" check_module_refuses
 for key in $(kernel_keys); do
 	check "patches: $key applies (git am, quilt)" check_applies "$key"
 done

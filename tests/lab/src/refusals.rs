@@ -29,6 +29,10 @@ const OURS: &[&str] = &[
     "DURATION",
     "DELAY",
     "CONFIG_VARIANT",
+    "CPUS",
+    "BUSY",
+    "BESIDE",
+    "ONLY",
 ];
 
 /// scripts/NAME.sh, with nothing asked for.
@@ -82,7 +86,8 @@ pub fn suite(
     let cases = refused
         .iter()
         .map(|&(what, set, said)| (what, set, Some(said)));
-    for (what, set, said) in cases.chain([("what is right is taken", taken, None)]) {
+    let right = format!("{name}: what is right is taken");
+    for (what, set, said) in cases.chain([(right.as_str(), taken, None)]) {
         let mut cmd = script(lab, name);
         cmd.arg("--check").env("TESTS", "generic/001");
         for pair in set {

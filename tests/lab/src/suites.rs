@@ -10,6 +10,7 @@ use crate::kvm::{self, Accel};
 use crate::matrix;
 use crate::mutants;
 use crate::outcome::Outcome;
+use crate::refusals;
 use crate::repro;
 use crate::soak;
 use crate::stress;
@@ -363,8 +364,49 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// What `make live` and `make victims` are not to be given.
+const LIVE_REFUSED: &[refusals::Case] = &[
+    (
+        "live: a duration that is no number",
+        &["DURATION=ten"],
+        "DURATION=ten: a number of at least 1",
+    ),
+    (
+        "live: one CPU, where a race takes two",
+        &["CPUS=1"],
+        "CPUS=1: a number of at least 2",
+    ),
+    (
+        "live: a company that isn't there",
+        &["BESIDE=everything"],
+        "BESIDE=everything: there are nothing, realtime, interrupts",
+    ),
+    (
+        "live: a kernel that isn't there",
+        &["KERNEL=nope"],
+        "no kernel 'nope'",
+    ),
+];
+const LIVE_TAKEN: &[&str] = &["DURATION=60", "CPUS=4", "BUSY=3", "BESIDE=interrupts"];
+const VICTIMS_REFUSED: &[refusals::Case] = &[
+    (
+        "victims: one that isn't there",
+        &["ONLY=swapon,zfs-lookup"],
+        "no victim zfs-lookup; there are ",
+    ),
+    (
+        "victims: a kernel that isn't there",
+        &["ONLY=swapon", "KERNEL=nope"],
+        "no kernel 'nope'",
+    ),
+];
+const VICTIMS_TAKEN: &[&str] = &["ONLY=swapon", "CONFIG_VARIANT=none"];
+
 fn harness(run: &mut Run) -> Result<Vec<Test>> {
-    let mut tests = Vec::new();
+    let trees = run.dir.join("harness-trees");
+    let mut tests = refusals::suite(run.lab, "live", &trees, LIVE_REFUSED, LIVE_TAKEN)?;
+    let victims = refusals::suite(run.lab, "victims", &trees, VICTIMS_REFUSED, VICTIMS_TAKEN)?;
+    tests.extend(victims);
     for case in CASES {
         let script = match case.image {
             Image::Stock => case.name,
