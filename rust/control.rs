@@ -414,6 +414,10 @@ impl Control {
             let value = self.shared.stats.sum(counter);
             sink.line(&Line::of(format_args!("{name}: {value}")));
         }
+        sink.line(&Line::of(format_args!(
+            "windows_always: {}",
+            u32::from(self.shared.knobs.always())
+        )));
         let probes = self.probes.lock();
         for (name, way) in probes.ways() {
             let way = way.map_or("off", Way::name);
@@ -534,7 +538,7 @@ impl Probes {
         self.tell_missed(shared);
         // From here on nothing fails. Probes that have nothing to do any more still run, and are told so.
         shared.detecting.store(wanted.detect, Relaxed);
-        shared.knobs.set(&wanted.config);
+        shared.knobs.set(&wanted.config, on.around_clear);
         shared.reporter.configure(&wanted.config);
         if wanted.delay != self.now.delay {
             // SAFETY: Nobody else can, as we have `&mut self`, which is one and behind a lock.

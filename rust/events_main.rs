@@ -137,6 +137,8 @@ fn reuse(start: StartWriteback, end: EndWriteback, wake: WakeBit) -> Result<bool
     // the functions are made for.
     unsafe {
         start(raw, false);
+        // As if somebody waited.
+        test_page::flags(raw).fetch_or(WAITERS, Relaxed);
         end(raw);
     }
     drop(page);

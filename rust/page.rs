@@ -29,6 +29,7 @@ pub(crate) const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
 const PRIVATE: usize = 1 << bindings::pageflags_PG_private;
 const SWAP_BACKED: usize = 1 << bindings::pageflags_PG_swapbacked;
 const SWAP_CACHE: usize = 1 << bindings::pageflags_PG_swapcache;
+pub(crate) const WAITERS: usize = 1 << bindings::pageflags_PG_waiters;
 pub(crate) const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
 /// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): such a `mapping` points at no file's.
 const MAPPING_FLAGS: usize = 3;

@@ -60,6 +60,10 @@ static NONE_MISSED: AtomicUsize = AtomicUsize::new(0);
 /// What handlers read of [`Config`]; which probes run at all says the rest of it.
 pub(crate) struct Knobs {
     writeback: AtomicBool,
+    always: AtomicBool,
+    /// A wake has been seen that nobody could have known of at the entry of what clears the bit: see
+    /// [`Shared::learn`].
+    late_waiters: AtomicBool,
     audit_read: AtomicBool,
     /// A page is in the sample if its hash is at most this.
     sample: AtomicU32,
@@ -74,18 +78,23 @@ impl Knobs {
     pub(crate) fn new(config: &Config) -> Self {
         let knobs = Self {
             writeback: AtomicBool::new(false),
+            always: AtomicBool::new(false),
+            late_waiters: AtomicBool::new(false),
             audit_read: AtomicBool::new(false),
             sample: AtomicU32::new(u32::MAX),
             missed: [const { AtomicPtr::new(NONE_MISSED.as_ptr().cast()) }; Function::ALL.len()],
             ranges: [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; Function::ALL.len()],
         };
-        knobs.set(config);
+        knobs.set(config, false);
         knobs
     }
 
     /// Takes over `config`. Windows that are open don't fit any more: clear them.
-    pub(crate) fn set(&self, config: &Config) {
+    ///
+    /// `held` says that windows are held open between the clear and the look for waiters.
+    pub(crate) fn set(&self, config: &Config, held: bool) {
         self.writeback.store(config.writeback, Relaxed);
+        self.always.store(config.always || held, Relaxed);
         self.audit_read.store(config.audit_read, Relaxed);
         self.sample.store(u32::MAX / config.sample.max(1), Relaxed);
     }
@@ -97,6 +106,12 @@ impl Knobs {
         self.ranges[function as usize].0.store(range.start, Relaxed);
         self.ranges[function as usize].1.store(range.size, Relaxed);
         self.missed[function as usize].store(hook.missed_counter().cast_mut(), Relaxed);
+    }
+
+    /// Are windows opened at ends of writeback that nobody waits for, too?
+    #[inline(always)]
+    pub(crate) fn always(&self) -> bool {
+        self.always.load(Relaxed) || self.late_waiters.load(Relaxed)
     }
 
     #[inline]

@@ -12,7 +12,7 @@ mod test_page;
 
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::{c_str, page::Page, prelude::*};
-use test_page::{EndWriteback, WakeBit, ACTIVE, WRITEBACK};
+use test_page::{EndWriteback, WakeBit, ACTIVE, WAITERS, WRITEBACK};
 
 module! {
     type: Refused,
@@ -38,7 +38,7 @@ impl kernel::Module for Refused {
         let raw: *mut bindings::page = page.as_ptr();
         // SAFETY: The page is this module's, and nobody gets it after that.
         let flags = unsafe { test_page::flags(raw) };
-        flags.fetch_or(WRITEBACK, Relaxed);
+        flags.fetch_or(WRITEBACK | WAITERS, Relaxed);
         // SAFETY: The page is in no mapping: the call toggles PG_writeback and counts the page in
         // the statistics of writeback, which are one off afterwards.
         unsafe { end(raw) };

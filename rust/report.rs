@@ -56,6 +56,22 @@ pub(crate) enum Site {
     End(u32),
 }
 
+/// What is said once, and is no finding.
+#[derive(Clone, Copy)]
+pub(crate) enum Told {
+    /// Wakes come past `folio_wake_bit()`.
+    Past,
+    /// Waiters come between the clear and the look for them.
+    LateWaiters,
+}
+
+impl Told {
+    const ALL: [(Told, &'static str); 2] = [
+        (Told::Past, "some wakes don't come by folio_wake_bit(), which a compiler has made a part of its callers: they are looked at in __wake_up_locked_key(), and can't be delayed before"),
+        (Told::LateWaiters, "a waiter for writeback has come after its end had begun: from now on windows are opened where nobody waits, too (always=1 does so from the start)"),
+    ];
+}
+
 /// A task that a leaked wake has woken.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Victim {
@@ -167,8 +183,8 @@ pub(crate) struct Reporter {
     limits: [Limiter; Verdict::COUNT],
     stats: Arc<Stats>,
     panic_on_report: AtomicBool,
-    /// That wakes come past `folio_wake_bit()`: not yet, to be told, told.
-    past: AtomicU32,
+    /// By [`Told`]: not yet, to be told, told.
+    told: [AtomicU32; 2],
     raise: Opaque<bindings::irq_work>,
     print: Opaque<bindings::delayed_work>,
     on_panic: Opaque<bindings::notifier_block>,
@@ -201,7 +217,7 @@ impl Reporter {
                 limits: [const { Limiter::new(0) }; Verdict::COUNT].map(|_| Limiter::new(limit)),
                 stats,
                 panic_on_report: AtomicBool::new(config.panic_on_report),
-                past: AtomicU32::new(0),
+                told: [const { AtomicU32::new(0) }; 2],
                 raise: Opaque::uninit(),
                 print: Opaque::uninit(),
                 on_panic: Opaque::new(bindings::notifier_block {
@@ -353,10 +369,11 @@ impl Reporter {
         unsafe { bindings::irq_work_queue(self.raise.get()) };
     }
 
-    /// Says once that wakes come past `folio_wake_bit()`. As [`Self::report`].
+    /// Says something once. As [`Self::report`].
     #[cold]
-    pub(crate) fn tell_past(&self) {
-        if self.past.load(Relaxed) == 0 && self.past.swap(1, Relaxed) == 0 {
+    pub(crate) fn tell(&self, what: Told) {
+        let told = &self.told[what as usize];
+        if told.load(Relaxed) == 0 && told.swap(1, Relaxed) == 0 {
             // SAFETY: Initialised by `start`. Any context.
             unsafe { bindings::irq_work_queue(self.raise.get()) };
         }
@@ -364,9 +381,12 @@ impl Reporter {
 
     /// Prints what nobody has seen. May sleep.
     fn print(&self) {
-        if self.past.load(Relaxed) == 1 {
-            self.past.store(2, Relaxed);
-            pr_info!("some wakes don't come by folio_wake_bit(), which a compiler has made a part of its callers: they are looked at in __wake_up_locked_key(), and can't be delayed before\n");
+        for (what, text) in Told::ALL {
+            let told = &self.told[what as usize];
+            if told.load(Relaxed) == 1 {
+                told.store(2, Relaxed);
+                pr_info!("{}\n", text);
+            }
         }
         let mut any = false;
         self.ring.print(|number, record| {

@@ -57,7 +57,7 @@ impl Windows {
         })
     }
 
-    /// Opens a window. For kprobe handlers.
+    /// Opens a window. For handlers of functions.
     #[inline(always)]
     pub(crate) fn open(&self, page: Page, bit: Bit, context: u64, opened: Opened) {
         let Outcome {
@@ -79,8 +79,16 @@ impl Windows {
         }
     }
 
+    /// Opens no window, since nobody will be woken. For handlers of functions.
+    #[inline(always)]
+    pub(crate) fn none(&self) {
+        if self.table.none(context()) {
+            self.stats.count(Counter::WindowsRetired);
+        }
+    }
+
     /// Closes the window of this wake, which has one unless it was dropped, overwritten or its
-    /// opening was missed. For kprobe handlers.
+    /// opening was missed. For handlers of functions.
     #[inline(always)]
     pub(crate) fn wake(&self, page: Page, bit: Bit) -> Option<Closed<'_>> {
         self.table.wake(page.key(), bit, context())
@@ -142,7 +150,7 @@ impl Windows {
         (open, freed, self.table.room())
     }
 
-    /// Who is here, and where. For tracepoint and kprobe handlers; slow.
+    /// Who is here, and where. For handlers; slow.
     #[inline(always)]
     fn event(&self) -> Event {
         // The kernel's stack depot would keep each stack once. But it takes a lock, and where nothing can be

@@ -18,6 +18,8 @@ macro_rules! knobs {
         $with! {
             /// Windows are opened at `__folio_end_writeback()`.
             writeback: switch = true, "open windows at the end of writeback";
+            /// ... of which nobody waits for, too; else only where `PG_waiters` is set.
+            always: switch = false, "open windows at ends of writeback that nobody waits for, too";
             /// ... at `folio_end_read()`.
             end_read: switch = true, "open windows at folio_end_read()";
             /// ... at `folio_end_private_2()`.

@@ -299,6 +299,23 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         outcome
     }
 
+    /// Closes the context's last window, and opens none: for a handler at the entry of a function that clears a
+    /// bit and wakes nobody. Was there one?
+    #[inline(always)]
+    pub(crate) fn none(&self, context: u64) -> bool {
+        let mixed = mix(context);
+        let last = &self.last[(mixed >> HASH_SHIFT) as usize % CONTEXTS];
+        let left = last.load(Relaxed);
+        // Mostly this context has closed it itself, and said so.
+        left != 0 && {
+            let retired = self.retire(left, mixed);
+            if (left ^ mixed) >> 34 == 0 {
+                last.store(0, Relaxed);
+            }
+            retired
+        }
+    }
+
     /// May there be an open window of the page? For tracepoints on every page that is freed or
     /// allocated: nearly always there is none.
     #[inline(always)]

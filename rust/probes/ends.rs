@@ -117,7 +117,12 @@ impl Handler for EndOfWriteback {
             }
         }
         if shared.knobs.writeback.load(Relaxed) {
-            shared.open_window(folio, Bit::Writeback, Function::EndWriteback, site, at);
+            // Where clear and look are one, nobody who comes later is woken by this.
+            if flags & page::WAITERS != 0 || shared.knobs.always() {
+                shared.open_window(folio, Bit::Writeback, Function::EndWriteback, site, at);
+            } else {
+                shared.windows.none();
+            }
         }
     }
 }

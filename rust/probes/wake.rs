@@ -14,7 +14,7 @@ use crate::{
     },
     hook::{Entry, Handler},
     page::Page,
-    report::Site,
+    report::{Site, Told},
     stats::{Counter, Here},
     windows,
 };
@@ -80,12 +80,28 @@ impl Shared {
                 // Locked pages are woken by folio_unlock() too, which is mostly not looked at.
                 if bit == Some(Bit::Writeback) && shared.knobs.writeback.load(Relaxed) {
                     stats.count(Counter::WakesWithoutWindow);
+                    shared.learn();
                 }
                 Past::default()
             }
         };
         if owner.is_some() || past.freed {
             shared.judge(owner, past, page, flag, at, window);
+        }
+    }
+}
+
+impl Shared {
+    /// A wake for `PG_writeback`, and no window. Most likely nobody waited when writeback ended, and somebody did
+    /// when the kernel looked for waiters: that is a moment on a kernel that clears and looks in one atomic step
+    /// (`folio_xor_flags_has_waiters()`, 6.12), and may be long on another one. From now on every end has its
+    /// window.
+    #[cold]
+    #[inline(never)]
+    fn learn(&self) {
+        if !self.knobs.always() {
+            self.knobs.late_waiters.store(true, Relaxed);
+            self.reporter.tell(Told::LateWaiters);
         }
     }
 }
@@ -244,7 +260,7 @@ impl PastWake {
         let shared = &*self.shared;
         if self.wake.size != 0 {
             match shared.callers.return_address(at) {
-                Some(caller) if !self.wake.has(caller) => shared.reporter.tell_past(),
+                Some(caller) if !self.wake.has(caller) => shared.reporter.tell(Told::Past),
                 // Or other tracers hide it; then it most likely came by the way that most come.
                 _ => return,
             }

@@ -88,16 +88,16 @@ reading_is_not_audited() {
 }
 
 # One page in four. Two events a page are counted where it isn't looked at, the start and the end of
-# its writeback, so there are about six for each window.
+# its writeback, so there are about six for each end that is.
 samples() {
 	local in out
 	echo sample=4 >"$WW_DEBUGFS/config"
 	echo 1 >"$WW_DEBUGFS/reset"
 	dd if=/dev/zero of="$WW_MNT/sample" bs=64k count=256 conv=fsync status=none || return 1
-	in=$(ww_stat windows_opened)
+	in=$(ww_stat end_writeback)
 	out=$(ww_stat sampled_out)
 	echo sample=1 >"$WW_DEBUGFS/config"
-	echo "$in windows, $out events not looked at"
+	echo "$in ends of writeback, $out events not looked at"
 	[ "$out" -gt $((in * 4)) ] && [ "$out" -lt $((in * 9)) ]
 }
 

@@ -52,7 +52,7 @@ done_without() {
 }
 
 # The knobs as they are when nobody has said otherwise: README.md has the same.
-defaults="writeback=1 end_read=1 private_2=1 unlock=0 marks=1 start=1 victims=1 past=1 audit_read=1 sample=1 report_limit=10 panic_on_report=0"
+defaults="writeback=1 always=0 end_read=1 private_2=1 unlock=0 marks=1 start=1 victims=1 past=1 audit_read=1 sample=1 report_limit=10 panic_on_report=0"
 
 config_is() {
 	[ "$(tr '\n' ' ' <"$WW_DEBUGFS/config")" = "$1 " ] || { cat "$WW_DEBUGFS/config"; return 1; }
@@ -68,7 +68,7 @@ config_round_trip() {
 
 # Every knob of the file is a parameter, and the other way round.
 config_params() {
-	local knobs="writeback=0 end_read=0 private_2=0 unlock=1 marks=0 start=0 victims=0 past=0 audit_read=0 sample=7 report_limit=9 panic_on_report=1"
+	local knobs="writeback=0 always=1 end_read=0 private_2=0 unlock=1 marks=0 start=0 victims=0 past=0 audit_read=0 sample=7 report_limit=9 panic_on_report=1"
 	# shellcheck disable=SC2086 # words
 	insmod "$WW_KO" $knobs || return 1
 	config_is "$knobs" || { rmmod wakewatch; return 1; }

@@ -53,7 +53,7 @@ delays() {
 
 plan 10
 setup_loop
-load_wakewatch hook=kprobe
+load_wakewatch hook=kprobe always=1
 echo 0 >"$WW_DEBUGFS/enable"
 kprobes 0
 check "enable=1 can't be had: it stays 0" refused enable 1

@@ -53,6 +53,9 @@ const PLUMBING: &[&str] = &[
     "folio_end_read",
     "folio_unlock",
     "unlock_page",
+    // Of patches/*/read-...
+    "folio_unlock_io",
+    "folio_clear_locked_and_wake",
 ];
 
 /// Without the suffix of a clone and the name of a module.

@@ -55,6 +55,7 @@ proptest! {
             end_read: bits & 2 != 0,
             private_2: bits & 4 != 0,
             unlock: bits & 8 != 0,
+            always: bits & 1024 != 0,
             marks: bits & 16 != 0,
             start: bits & 32 != 0,
             victims: bits & 64 != 0,

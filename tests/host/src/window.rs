@@ -43,6 +43,7 @@ fn event(number: u64) -> Event {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Open(u64, usize, u64),
+    None(u64),
     Mark(u64, usize),
     MarkRange(u64, u32),
     Wake(u64, usize, u64),
@@ -56,6 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let context = 1..4u64;
     let step = prop_oneof![
         4 => (pfn.clone(), bit.clone(), context.clone()).prop_map(|(p, b, c)| Step::Open(p, b, c)),
+        2 => context.clone().prop_map(Step::None),
         4 => (pfn.clone(), 0..MARKS.len()).prop_map(|(p, m)| Step::Mark(p, m)),
         1 => (pfn.clone(), 1..3u32).prop_map(|(p, o)| Step::MarkRange(p >> o << o, o)),
         3 => (pfn.clone(), bit.clone(), context.clone()).prop_map(|(p, b, c)| Step::Wake(p, b, c)),
@@ -134,6 +136,13 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 model
                     .open
                     .insert((pfn, bit, context), (number, [Trace::None; 3]));
+            }
+            Step::None(context) => {
+                let retired = table.none(context);
+                let open = model.open.len();
+                model.open.retain(|key, _| key.2 != context);
+                let had = model.open.len() < open;
+                prop_assert!(retired == had || lost && !retired);
             }
             Step::Mark(pfn, mark) => {
                 let marked = table.mark(BASE + pfn, MARKS[mark], || event(number));
