@@ -79,6 +79,11 @@ void ww_tracepoint_synchronize_unregister(void);
 
 #define WW_WQ_FLAG_EXCLUSIVE	0x01	/* WQ_FLAG_EXCLUSIVE; helpers.c holds it to that */
 
+/* call.c */
+void ww_call_wake(void *function, struct page *page, int bit_nr);
+void ww_call_end(void *function, struct page *page);
+void ww_call_start(void *function, struct page *page);
+
 /* int3.c */
 int ww_int3_contexts(unsigned int *in_nmi);
 

@@ -16,7 +16,7 @@ mod test_page;
 
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use kernel::{c_str, page::Page, prelude::*};
-use test_page::{EndWriteback, StartWriteback, WakeBit, PRIVATE, UPTODATE, WAITERS, WRITEBACK};
+use test_page::{Function, PRIVATE, UPTODATE, WAITERS, WRITEBACK};
 
 module! {
     type: Events,
@@ -36,17 +36,9 @@ const BITS: [u32; 3] = [
 
 impl kernel::Module for Events {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let wake = test_page::address(c_str!("folio_wake_bit"))?;
-        let end = test_page::address(c_str!("__folio_end_writeback"))?;
-        let start = test_page::address(c_str!("__folio_start_writeback"))?;
-        // SAFETY: These are the addresses of functions of these types.
-        let (wake, end, start) = unsafe {
-            (
-                core::mem::transmute::<*const (), WakeBit>(wake),
-                core::mem::transmute::<*const (), EndWriteback>(end),
-                core::mem::transmute::<*const (), StartWriteback>(start),
-            )
-        };
+        let wake = Function::find(c_str!("folio_wake_bit"))?;
+        let end = Function::find(c_str!("__folio_end_writeback"))?;
+        let start = Function::find(c_str!("__folio_start_writeback"))?;
 
         let page = Page::alloc_page(GFP_KERNEL)?;
         let raw: *mut bindings::page = page.as_ptr();
@@ -64,25 +56,25 @@ impl kernel::Module for Events {
                 flags.store(own_flags | set, Relaxed);
                 refcount.store(count, Relaxed);
                 // SAFETY: Nobody waits for this page: all the call does is to clear PG_waiters.
-                unsafe { wake(raw, bit as _) };
+                unsafe { wake.wake(raw, bit) };
             }
         }
         refcount.store(1, Relaxed);
         flags.store(own_flags, Relaxed);
         // SAFETY: The page is in no mapping: the call toggles PG_writeback and counts the page in
         // the statistics of writeback, which are one off afterwards.
-        unsafe { end(raw) };
+        unsafe { end.end_writeback(raw) };
 
         // Private data is a holder; with nothing else there, the one reference is its.
         flags.store(own_flags | WRITEBACK | PRIVATE, Relaxed);
         // SAFETY: As above.
-        unsafe { end(raw) };
+        unsafe { end.end_writeback(raw) };
 
         flags.store(own_flags, Relaxed);
         // SAFETY: As above. The end of this writeback is one that the module's reference keeps.
         unsafe {
-            start(raw, false);
-            end(raw);
+            start.start_writeback(raw);
+            end.end_writeback(raw);
         }
         drop(page);
 
@@ -130,20 +122,20 @@ fn below(page: Page, path: u32, depth: u32) -> u32 {
 
 /// Ends a writeback, frees the page and allocates it again, and wakes. `false` if the page did not
 /// come back.
-fn reuse(start: StartWriteback, end: EndWriteback, wake: WakeBit) -> Result<bool> {
+fn reuse(start: Function, end: Function, wake: Function) -> Result<bool> {
     let page = Page::alloc_page(GFP_KERNEL)?;
     let raw: *mut bindings::page = page.as_ptr();
     // SAFETY: The page is this module's, and in no mapping. Bit operations on its flags are what
     // the functions are made for.
     unsafe {
-        start(raw, false);
+        start.start_writeback(raw);
         // As if somebody waited.
         test_page::flags(raw).fetch_or(WAITERS, Relaxed);
-        end(raw);
+        end.end_writeback(raw);
     }
     drop(page);
     test_page::again(raw, || {
         // SAFETY: Nobody waits for this page, which is this module's again.
-        unsafe { wake(raw, bindings::pageflags_PG_writeback as _) };
+        unsafe { wake.wake(raw, bindings::pageflags_PG_writeback) };
     })
 }

@@ -12,7 +12,7 @@ mod test_page;
 
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::{c_str, page::Page, prelude::*};
-use test_page::{EndWriteback, WakeBit, ACTIVE, WAITERS, WRITEBACK};
+use test_page::{Function, ACTIVE, WAITERS, WRITEBACK};
 
 module! {
     type: Refused,
@@ -25,15 +25,8 @@ struct Refused;
 
 impl kernel::Module for Refused {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let end = test_page::address(c_str!("__folio_end_writeback"))?;
-        let wake = test_page::address(c_str!("folio_wake_bit"))?;
-        // SAFETY: These are the addresses of functions of these types.
-        let (end, wake) = unsafe {
-            (
-                core::mem::transmute::<*const (), EndWriteback>(end),
-                core::mem::transmute::<*const (), WakeBit>(wake),
-            )
-        };
+        let end = Function::find(c_str!("__folio_end_writeback"))?;
+        let wake = Function::find(c_str!("folio_wake_bit"))?;
         let page = Page::alloc_page(GFP_KERNEL)?;
         let raw: *mut bindings::page = page.as_ptr();
         // SAFETY: The page is this module's, and nobody gets it after that.
@@ -41,12 +34,12 @@ impl kernel::Module for Refused {
         flags.fetch_or(WRITEBACK | WAITERS, Relaxed);
         // SAFETY: The page is in no mapping: the call toggles PG_writeback and counts the page in
         // the statistics of writeback, which are one off afterwards.
-        unsafe { end(raw) };
+        unsafe { end.end_writeback(raw) };
         flags.fetch_or(ACTIVE, Relaxed);
         drop(page);
         // SAFETY: Nobody gets a page that was refused. Nobody waits for it: all the call does is to clear
         // PG_waiters.
-        unsafe { wake(raw, bindings::pageflags_PG_writeback as _) };
+        unsafe { wake.wake(raw, bindings::pageflags_PG_writeback) };
         Ok(Self)
     }
 }

@@ -16,13 +16,40 @@ pub(crate) const UPTODATE: usize = 1 << bindings::pageflags_PG_uptodate;
 pub(crate) const WAITERS: usize = 1 << bindings::pageflags_PG_waiters;
 pub(crate) const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
 
-/// `folio_wake_bit()`, in the types of 6.12. A folio of one page is that page.
-pub(crate) type WakeBit = unsafe extern "C" fn(*mut bindings::page, kernel::ffi::c_int);
-/// `__folio_end_writeback()`. It may return a `bool`, which does not matter to a caller on x86-64 that
-/// ignores it.
-pub(crate) type EndWriteback = unsafe extern "C" fn(*mut bindings::page);
-/// `__folio_start_writeback()`.
-pub(crate) type StartWriteback = unsafe extern "C" fn(*mut bindings::page, bool);
+/// A function of the kernel's that takes a folio. One of one page is that page.
+#[derive(Clone, Copy)]
+pub(crate) struct Function(*mut kernel::ffi::c_void);
+
+impl Function {
+    /// Looks it up.
+    pub(crate) fn find(symbol: &'static CStr) -> Result<Self> {
+        Ok(Self(address(symbol)?.cast_mut().cast()))
+    }
+
+    /// # Safety
+    ///
+    /// It must be `folio_wake_bit()`, and what that does to the page be right.
+    pub(crate) unsafe fn wake(self, page: *mut bindings::page, flag: u32) {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::ww_call_wake(self.0, page, flag as _) };
+    }
+
+    /// # Safety
+    ///
+    /// It must be `__folio_end_writeback()`, and what that does to the page be right.
+    pub(crate) unsafe fn end_writeback(self, page: *mut bindings::page) {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::ww_call_end(self.0, page) };
+    }
+
+    /// # Safety
+    ///
+    /// It must be `__folio_start_writeback()`, and what that does to the page be right.
+    pub(crate) unsafe fn start_writeback(self, page: *mut bindings::page) {
+        // SAFETY: By the safety requirements.
+        unsafe { bindings::ww_call_start(self.0, page) };
+    }
+}
 
 /// How many pages are allocated to get one again that was just freed: it is the first of this
 /// CPU's free list, unless the task is moved to another CPU just then.
@@ -67,7 +94,7 @@ pub(crate) fn again(page: *mut bindings::page, then: impl FnOnce()) -> Result<bo
 }
 
 /// Where a function is: kprobes can look up what is not exported.
-pub(crate) fn address(symbol: &'static CStr) -> Result<*const ()> {
+fn address(symbol: &'static CStr) -> Result<*const ()> {
     let mut probe = bindings::kprobe {
         symbol_name: symbol.as_char_ptr(),
         // SAFETY: All-zero is what a C initialiser leaves in the other fields.

@@ -55,7 +55,9 @@ struct WakeWatch {
 impl kernel::Module for WakeWatch {
     fn init(module: &'static ThisModule) -> Result<Self> {
         if cfg!(CONFIG_PREEMPT_RT) {
-            pr_err!("refused: with PREEMPT_RT softirqs run as tasks, and it was never tried there\n");
+            pr_err!(
+                "refused: with PREEMPT_RT softirqs run as tasks, and it was never tried there\n"
+            );
             return Err(EINVAL);
         }
         let params = params::Params::get()?;

@@ -95,7 +95,7 @@ project_make_flags() {
 	KERNEL_MAKE_FLAGS=(
 		LLVM="-$WW_LLVM" RUSTC=/usr/bin/rustc HOSTRUSTC=/usr/bin/rustc
 		RUSTFMT=/usr/bin/rustfmt BINDGEN="$bindgen"
-		PAHOLE=$pahole LOCALVERSION=
+		PAHOLE="$pahole" LOCALVERSION=
 		KBUILD_BUILD_TIMESTAMP=2020-11-24 KBUILD_BUILD_USER=wakewatch
 		KBUILD_BUILD_HOST=lab KBUILD_BUILD_VERSION=1
 	)

@@ -120,7 +120,8 @@ impl StaysOn {
     }
 }
 
-unsafe extern "C" fn nothing(
+/// What is called for [`StaysOn`].
+extern "C" fn nothing(
     _ip: kernel::ffi::c_ulong,
     _parent: kernel::ffi::c_ulong,
     _ops: *mut bindings::ftrace_ops,

@@ -288,7 +288,8 @@ impl Handler for Victim {
         }
         // SAFETY: The function's first argument is a waiter, which its queue's lock keeps; the last one
         // is what `folio_wake_bit()` has its waiters woken with.
-        let Some((number, victim)) = (unsafe { shared.victims.woken(at.arg::<0>(), at.arg::<3>()) })
+        let Some((number, victim)) =
+            (unsafe { shared.victims.woken(at.arg::<0>(), at.arg::<3>()) })
         else {
             return;
         };
