@@ -115,13 +115,14 @@ choose_tools
 
 if [[ -n $cache && -z $out ]]; then
 	dir=$WW_CACHE/modules/$(module_key)
+	[[ -e $dir/wakewatch.ko ]] || take_build_lock
+	# Somebody may have built it while this one waited.
 	if [[ ! -e $dir/wakewatch.ko ]]; then
-		take_build_lock
 		scratch_dir
 		run_logged "module for $release (${KDIR#"$WW_CACHE/kernels/"})" "$WW_CACHE/logs/module.log" build_in "$SCRATCH/src"
 		mkdir "$SCRATCH/out"
 		cp "$SCRATCH/src/rust/"*.ko "$SCRATCH/out/"
-		[[ -e $dir/wakewatch.ko ]] || publish "$SCRATCH/out" "$dir"
+		publish "$SCRATCH/out" "$dir"
 	fi
 	printf '%s\n' "$dir/wakewatch.ko"
 	exit
