@@ -107,7 +107,7 @@ impl StaysOn {
     ///
     /// `EAGAIN`, explained in the kernel log, if it is off.
     pub(crate) fn new() -> Result<Self> {
-        let nobody = bindings::ww_nobody_calls as usize;
+        let nobody = bindings::ww_nobody_calls as *const () as usize;
         // SAFETY: It calls for nothing, and is this module's as that function is.
         match unsafe { Registration::new(nobody, Callee::Function(Some(nothing))) } {
             Ok(registration) => Ok(Self(registration)),
