@@ -58,7 +58,7 @@ impl Callers {
         })
     }
 
-    /// Who called the probed function. For kprobe handlers at a function's entry.
+    /// Who called the probed function. For handlers, at a function's entry.
     #[inline]
     pub(crate) fn site(&self, function: Function, at: &Entry) -> Site {
         self.site_at(function, at.sp(), None)
@@ -67,7 +67,7 @@ impl Callers {
     /// Who called the function that called the probed one: the address behind
     /// `folio_end_writeback()` for a probe at the entry of `__folio_end_writeback()`, or behind what calls
     /// that in its place; in that one, if the kernel has no unwind tables (CONFIG_UNWINDER_ORC) to tell. For
-    /// kprobe handlers at a function's entry.
+    /// handlers, at a function's entry.
     ///
     /// The distance from the stack pointer to that return address is a constant of the place of the
     /// call. It is taken from the unwind tables once and kept; a call from another place replaces it.
@@ -151,7 +151,7 @@ impl Callers {
         }
     }
 
-    /// Where the probed function returns to; `None` if tracers hide it. For kprobe handlers at a function's
+    /// Where the probed function returns to; `None` if tracers hide it. For handlers, at a function's
     /// entry.
     pub(crate) fn return_address(&self, at: &Entry) -> Option<usize> {
         // SAFETY: At its entry a function's return address is where the stack pointer shows.
@@ -180,7 +180,7 @@ impl Callers {
         )
     }
 
-    /// What this CPU knows of a row, if there is such a row. For kprobe handlers.
+    /// What this CPU knows of a row, if there is such a row. For handlers of functions.
     #[inline]
     pub(crate) fn this_cpu(&self, row: usize) -> Option<&Row> {
         self.rows.this_cpu().get(row)

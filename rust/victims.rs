@@ -35,7 +35,7 @@ impl Victims {
         Ok(Self(PerCpu::zeroed()?))
     }
 
-    /// A wake begins, looked at or not: this context's last one is over. For kprobe handlers.
+    /// A wake begins, looked at or not: this context's last one is over. For handlers of functions.
     #[inline]
     pub(crate) fn wake_begins(&self) {
         let notes = self.0.this_cpu();
@@ -44,7 +44,7 @@ impl Victims {
         }
     }
 
-    /// The wake that begins is a finding, with that number. For kprobe handlers.
+    /// The wake that begins is a finding, with that number. For handlers of functions.
     pub(crate) fn expect(&self, page: Page, flag: u32, number: u64) {
         let page = page.addr() as u64;
         let wake = Wake { page, flag };
@@ -53,7 +53,7 @@ impl Victims {
             .expect(kind(), windows::context(), wake, number);
     }
 
-    /// Is no leaked wake going on here? For kprobe handlers.
+    /// Is no leaked wake going on here? For handlers of functions.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.this_cpu().is_empty()
