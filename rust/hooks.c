@@ -12,7 +12,6 @@
 #include <linux/objtool.h>
 #include <linux/percpu.h>
 #include <linux/preempt.h>
-#include <linux/rcupdate.h>
 #include <asm/nospec-branch.h>
 
 #include "hooks.h"
@@ -149,10 +148,4 @@ WW_HOOKS(WW_HOOK_FTRACE)
 bool ww_have_ftrace(void)
 {
 	return HAVE_FTRACE;
-}
-
-/* For those that may have been preempted in a trampoline: unregistering waits for that, too. */
-void ww_synchronize_rcu_tasks(void)
-{
-	synchronize_rcu_tasks();
 }

@@ -50,6 +50,5 @@ WW_HOOKS(WW_HOOK_DECLARE)
 
 bool ww_have_direct(void);
 bool ww_have_ftrace(void);
-void ww_synchronize_rcu_tasks(void);
 
 #endif
