@@ -26,7 +26,9 @@ use crate::{
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::{
-    c_str, new_mutex,
+    c_str,
+    ffi::c_ulong,
+    new_mutex,
     prelude::*,
     sync::{Arc, Mutex},
 };
@@ -78,19 +80,11 @@ impl<T: Handler> Optional<T> {
             Err(err) => Err(err),
         }
     }
-
-    fn way(&self) -> Option<Way> {
-        self.0.as_ref().and_then(Registration::way)
-    }
-
-    fn missed(&self) -> u64 {
-        self.0.as_ref().map_or(0, Registration::missed)
-    }
 }
 
 impl<T: Handler> Switch<Error> for Optional<T> {
     fn is_on(&self) -> bool {
-        self.way().is_some()
+        Hooked::way(self).is_some()
     }
 
     fn on(&mut self) -> Result {
@@ -101,6 +95,53 @@ impl<T: Handler> Switch<Error> for Optional<T> {
         if let Some(registration) = &mut self.0 {
             Switch::off(registration);
         }
+    }
+}
+
+/// What is to be told of a function's entry, whether this kernel has the function or not.
+trait Hooked {
+    fn way(&self) -> Option<Way>;
+    fn missed(&self) -> u64;
+    /// See [`Registration::missed_counter`]; there if the function is.
+    fn missed_counter(&self) -> Option<*const c_ulong>;
+    fn range(&self) -> Range;
+}
+
+impl<T: Handler> Hooked for Registration<T> {
+    fn way(&self) -> Option<Way> {
+        self.way()
+    }
+
+    fn missed(&self) -> u64 {
+        self.missed()
+    }
+
+    fn missed_counter(&self) -> Option<*const c_ulong> {
+        Some(self.missed_counter())
+    }
+
+    fn range(&self) -> Range {
+        self.range()
+    }
+}
+
+impl<T: Handler> Hooked for Optional<T> {
+    fn way(&self) -> Option<Way> {
+        self.0.as_ref().and_then(Registration::way)
+    }
+
+    fn missed(&self) -> u64 {
+        self.0.as_ref().map_or(0, Registration::missed)
+    }
+
+    fn missed_counter(&self) -> Option<*const c_ulong> {
+        self.0.as_ref().map(Registration::missed_counter)
+    }
+
+    fn range(&self) -> Range {
+        self.0
+            .as_ref()
+            .map_or_else(Range::default, Registration::range)
     }
 }
 
@@ -242,17 +283,13 @@ impl Control {
             pr_info!("no symbol folio_wait_table (CONFIG_KALLSYMS_ALL): wakes that come past folio_wake_bit() are not seen\n");
             Optional(None)
         } else {
-            let wake = wake
-                .0
-                .as_ref()
-                .map_or_else(Range::default, Registration::range);
             Optional::new(
                 c_str!("__wake_up_locked_key"),
                 &hooks::PAST,
                 first,
                 PastWake {
                     shared: shared.clone(),
-                    wake,
+                    wake: wake.range(),
                     queues,
                 },
             )?
@@ -329,6 +366,9 @@ impl Control {
         config.start &= probes.start.0.is_some();
         config.victims &= probes.victim.0.is_some();
         config.past &= probes.past.0.is_some();
+        for (function, hook) in probes.openers() {
+            shared.knobs.set_range(function, hook.range());
+        }
         Arc::pin_init(
             pin_init!(Self {
                 shared,
@@ -419,24 +459,16 @@ impl Control {
             u32::from(self.shared.knobs.always())
         )));
         let probes = self.probes.lock();
-        for (name, way) in probes.ways() {
-            let way = way.map_or("off", Way::name);
+        for (name, hook) in probes.entries() {
+            let way = hook.way().map_or("off", Way::name);
             sink.line(&Line::of(format_args!("hook_{name}: {way}")));
         }
-        let missed_return = probes.around_clear.missed() + probes.after_wake.missed();
-        for (name, value) in [
-            ("missed_end_writeback", probes.end.missed()),
-            ("missed_wake", probes.wake.missed()),
-            ("missed_past", probes.past.missed()),
-            ("missed_end_read", probes.end_read.missed()),
-            ("missed_private_2", probes.private_2.missed()),
-            ("missed_unlock", probes.unlock.missed()),
-            ("missed_start", probes.start.missed()),
-            ("missed_victim", probes.victim.missed()),
-            ("missed_return", missed_return),
-        ] {
-            sink.line(&Line::of(format_args!("{name}: {value}")));
+        for (name, hook) in probes.entries() {
+            let missed = hook.missed();
+            sink.line(&Line::of(format_args!("missed_{name}: {missed}")));
         }
+        let missed = probes.around_clear.missed() + probes.after_wake.missed();
+        sink.line(&Line::of(format_args!("missed_return: {missed}")));
     }
 }
 
@@ -460,30 +492,35 @@ impl Probes {
         Ok(())
     }
 
-    /// How each function's entry is hooked.
-    fn ways(&self) -> [(&'static str, Option<Way>); 8] {
+    /// The functions whose entry is hooked.
+    fn entries(&self) -> [(&'static str, &dyn Hooked); 8] {
         [
-            ("end_writeback", self.end.way()),
-            ("wake", self.wake.way()),
-            ("past", self.past.way()),
-            ("end_read", self.end_read.way()),
-            ("private_2", self.private_2.way()),
-            ("unlock", self.unlock.way()),
-            ("start", self.start.way()),
-            ("victim", self.victim.way()),
+            ("end_writeback", &self.end),
+            ("wake", &self.wake),
+            ("past", &self.past),
+            ("end_read", &self.end_read),
+            ("private_2", &self.private_2),
+            ("unlock", &self.unlock),
+            ("start", &self.start),
+            ("victim", &self.victim),
+        ]
+    }
+
+    /// Those that open windows.
+    fn openers(&self) -> [(Function, &dyn Hooked); 4] {
+        [
+            (Function::EndWriteback, &self.end),
+            (Function::EndRead, &self.end_read),
+            (Function::Private2, &self.private_2),
+            (Function::Unlock, &self.unlock),
         ]
     }
 
     /// Has handlers look at the counters of what their hooks miss now.
     fn tell_missed(&self, shared: &Shared) {
-        shared.knobs.set_hook(Function::EndWriteback, &self.end);
-        for (function, hook) in [
-            (Function::EndRead, &self.end_read),
-            (Function::Private2, &self.private_2),
-            (Function::Unlock, &self.unlock),
-        ] {
-            if let Some(hook) = &hook.0 {
-                shared.knobs.set_hook(function, hook);
+        for (function, hook) in self.openers() {
+            if let Some(counter) = hook.missed_counter() {
+                shared.knobs.set_missed(function, counter);
             }
         }
     }

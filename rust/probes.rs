@@ -31,7 +31,7 @@ use crate::{
     amplify::Amplify,
     callers::Callers,
     detect::{callers::Function, config::Config, symbol::Range},
-    hook::{entry::Registration, Handler},
+    hook::Handler,
     page::Page,
     report::Reporter,
     stats::{Counter, Stats},
@@ -39,7 +39,7 @@ use crate::{
     windows::Windows,
 };
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use kernel::sync::Arc;
+use kernel::{ffi::c_ulong, sync::Arc};
 
 /// What the handlers share.
 pub(crate) struct Shared {
@@ -68,7 +68,7 @@ pub(crate) struct Knobs {
     /// A page is in the sample if its hash is at most this.
     sample: AtomicU32,
     /// `nmissed` of the probes that open windows, by [`Function`]; `NONE_MISSED` while there is none.
-    missed: [AtomicPtr<kernel::ffi::c_ulong>; Function::ALL.len()],
+    missed: [AtomicPtr<c_ulong>; Function::ALL.len()],
     /// Where the code of the functions that open windows is, by [`Function`].
     ranges: [(AtomicUsize, AtomicUsize); Function::ALL.len()],
 }
@@ -99,13 +99,16 @@ impl Knobs {
         self.sample.store(u32::MAX / config.sample.max(1), Relaxed);
     }
 
-    /// Says what hook opens the windows of `function`: where its code is, and where to look up how many of
-    /// its hits were missed. It must stay until no handler runs any more.
-    pub(crate) fn set_hook<T: Handler>(&self, function: Function, hook: &Registration<T>) {
-        let range = hook.range();
+    /// Says where to look up how many hits were missed by the hook that opens the windows of `function`. It must
+    /// stay until no handler runs any more.
+    pub(crate) fn set_missed(&self, function: Function, counter: *const c_ulong) {
+        self.missed[function as usize].store(counter.cast_mut(), Relaxed);
+    }
+
+    /// Says where the code of `function` is.
+    pub(crate) fn set_range(&self, function: Function, range: Range) {
         self.ranges[function as usize].0.store(range.start, Relaxed);
         self.ranges[function as usize].1.store(range.size, Relaxed);
-        self.missed[function as usize].store(hook.missed_counter().cast_mut(), Relaxed);
     }
 
     /// Are windows opened at ends of writeback that nobody waits for, too?
@@ -130,7 +133,7 @@ impl Knobs {
     #[inline(always)]
     fn missed_of(&self, function: u8) -> u64 {
         let at = self.missed[function as usize % Function::ALL.len()].load(Relaxed);
-        // SAFETY: By what `set_hook` asks for. A statistic that the kernel writes without a lock.
+        // SAFETY: By what `set_missed` asks for. A statistic that the kernel writes without a lock.
         unsafe { at.read_volatile() as u64 }
     }
 

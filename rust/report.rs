@@ -72,6 +72,9 @@ impl Told {
     ];
 }
 
+const TO_BE_TOLD: u32 = 1;
+const TOLD: u32 = 2;
+
 /// A task that a leaked wake has woken.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Victim {
@@ -183,8 +186,8 @@ pub(crate) struct Reporter {
     limits: [Limiter; Verdict::COUNT],
     stats: Arc<Stats>,
     panic_on_report: AtomicBool,
-    /// By [`Told`]: not yet, to be told, told.
-    told: [AtomicU32; 2],
+    /// By [`Told`]: 0, [`TO_BE_TOLD`], [`TOLD`].
+    told: [AtomicU32; Told::ALL.len()],
     raise: Opaque<bindings::irq_work>,
     print: Opaque<bindings::delayed_work>,
     on_panic: Opaque<bindings::notifier_block>,
@@ -217,7 +220,7 @@ impl Reporter {
                 limits: [const { Limiter::new(0) }; Verdict::COUNT].map(|_| Limiter::new(limit)),
                 stats,
                 panic_on_report: AtomicBool::new(config.panic_on_report),
-                told: [const { AtomicU32::new(0) }; 2],
+                told: [const { AtomicU32::new(0) }; Told::ALL.len()],
                 raise: Opaque::uninit(),
                 print: Opaque::uninit(),
                 on_panic: Opaque::new(bindings::notifier_block {
@@ -373,7 +376,7 @@ impl Reporter {
     #[cold]
     pub(crate) fn tell(&self, what: Told) {
         let told = &self.told[what as usize];
-        if told.load(Relaxed) == 0 && told.swap(1, Relaxed) == 0 {
+        if told.load(Relaxed) == 0 && told.swap(TO_BE_TOLD, Relaxed) == 0 {
             // SAFETY: Initialised by `start`. Any context.
             unsafe { bindings::irq_work_queue(self.raise.get()) };
         }
@@ -383,8 +386,8 @@ impl Reporter {
     fn print(&self) {
         for (what, text) in Told::ALL {
             let told = &self.told[what as usize];
-            if told.load(Relaxed) == 1 {
-                told.store(2, Relaxed);
+            if told.load(Relaxed) == TO_BE_TOLD {
+                told.store(TOLD, Relaxed);
                 pr_info!("{}\n", text);
             }
         }
