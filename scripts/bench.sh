@@ -27,13 +27,14 @@ modules() { # KDIR
 		tool_versions
 		cat "${SOURCES[@]}"
 	} | sha)
+	[[ -e $dir/ww_driver.ko ]] || take_build_lock
+	# Somebody may have built them while this one waited.
 	if [[ ! -e $dir/ww_driver.ko ]]; then
-		take_build_lock
 		scratch_dir
 		run_logged "modules of the bench" "$WW_CACHE/logs/bench.log" build_in "$SCRATCH/src" "$kdir"
 		mkdir "$SCRATCH/out"
 		cp "$SCRATCH/src/"*.ko "$SCRATCH/src/"*.bt "$SCRATCH/out/"
-		[[ -e $dir/ww_driver.ko ]] || publish "$SCRATCH/out" "$dir"
+		publish "$SCRATCH/out" "$dir"
 	fi
 	printf '%s\n' "$dir"
 }
