@@ -12,6 +12,7 @@
 # provokes: the live read race
 #
 # WW_ALL=1: every combination
+# On a kernel with BTF (CONFIG_VARIANT=btf) real BPF programs are among them.
 
 # Functions are run by check().
 # shellcheck disable=SC2317
@@ -21,6 +22,7 @@
 
 T=/sys/kernel/tracing
 KO_STALE=${WW_KO%.ko}_stale.ko
+BPF_PROGRAMS=()
 
 # --- tracers ----------------------------------------------------------------------
 
@@ -39,12 +41,27 @@ fexit_on() {
 	insmod "${WW_KO%.ko}_fexit.ko" function="$1"
 }
 
-# tracer WORD: probe:FUNCTION, graph:FUNCTION[+FUNCTION] or fexit:FUNCTION.
+# bpf_on KIND FUNCTION: a BPF program at its entry (kfunc) or at its exit (kretfunc), which ftrace calls directly.
+bpf_on() {
+	local out=$WW_OUT/bpf-$1-$2
+	bpftrace -e "$1:$2 { @n = count(); } interval:ms:200 { print(@n); }" >"$out" 2>&1 &
+	BPF_PROGRAMS+=($!)
+	# Where there is a direct call already, bpftrace ends.
+	while kill -0 $! 2>/dev/null; do
+		! grep -q "^$2 .*bpf_trampoline" "$T/enabled_functions" || return 0
+		sleep 0.2
+	done
+	tail -n 3 "$out" >&2
+	return 1
+}
+
+# tracer WORD: probe:FUNCTION, graph:FUNCTION[+FUNCTION], fexit:FUNCTION, or kfunc:FUNCTION and kretfunc:FUNCTION.
 tracer() {
 	local functions
 	case $1 in
 	probe:*) probe_on "${1#*:}" ;;
 	fexit:*) fexit_on "${1#*:}" ;;
+	kfunc:* | kretfunc:*) bpf_on "${1%%:*}" "${1#*:}" ;;
 	graph:*)
 		IFS=+ read -r -a functions <<<"${1#*:}"
 		graph_on "${functions[@]}"
@@ -61,11 +78,24 @@ all_off() {
 	done
 	echo >"$T/kprobe_events"
 	! grep -q ^wakewatch_fexit /proc/modules || rmmod wakewatch_fexit
+	for f in "${BPF_PROGRAMS[@]}"; do
+		kill -INT "$f"
+		wait "$f"
+	done 2>/dev/null
+	BPF_PROGRAMS=()
+	rm -f "$WW_OUT"/bpf-*
+}
+
+all_gone() {
+	local status=0
+	unload_wakewatch || status=1
+	all_off
+	return "$status"
 }
 
 # How often the tracer or the probe has been hit, or this is a test of nothing.
 hit() {
-	local n=0
+	local n=0 f
 	if [ "$(cat "$T/current_tracer")" = function_graph ]; then
 		n=$(grep -c '()' "$T/trace")
 	fi
@@ -73,6 +103,9 @@ hit() {
 		n=$((n + $(cat /sys/module/wakewatch_fexit/parameters/hits)))
 	fi
 	n=$((n + $(awk '/ww_/ { n += $2 } END { print n + 0 }' "$T/kprobe_profile")))
+	for f in "$WW_OUT"/bpf-*; do
+		[ ! -e "$f" ] || n=$((n + $(awk '/^@n:/ { n = $2 } END { print n + 0 }' "$f")))
+	done
 	echo "tracers were hit $n times"
 	[ "$n" -gt 0 ]
 }
@@ -115,8 +148,7 @@ traced() {
 	[ -n "$loaded" ] || return 1
 	race_is_told || status=1
 	[ -z "$tracers" ] || hit || status=1
-	unload_wakewatch
-	all_off
+	all_gone || status=1
 	return "$status"
 }
 
@@ -127,30 +159,33 @@ way() {
 
 # Who calls directly at a function is alone there. Who comes second is refused, and so wakewatch takes another
 # way, and says which function and why.
-direct_is_taken() {
+direct_is_taken() { # TRACER, of the end of reads
 	local status=0 mark=ww-mark-$RANDOM
-	fexit_on "$END" || return 1
+	tracer "$1" || status=1
 	echo "$mark" >/dev/kmsg
 	load_wakewatch || return 1
 	dmesg | sed "1,/$mark/d" | grep -F "$END: no direct hook, somebody else" || { echo "not explained"; status=1; }
-	echo "$END: $(way end_read), $WAKE: $(way wake)"
-	[ "$(way end_read)" = ftrace ] && [ "$(way wake)" = direct ] || status=1
+	ways_are ftrace direct || status=1
 	race_is_told || status=1
 	hit || status=1
-	unload_wakewatch
-	all_off
+	all_gone || status=1
 	return "$status"
 }
 
-direct_is_refused() {
+direct_is_refused() { # TRACER, of the end of reads
 	local status=0
 	load_wakewatch || return 1
-	[ "$(way end_read)" = direct ] || { echo "$END: $(way end_read)"; status=1; }
-	! fexit_on "$END" 2>/dev/null || { echo "two direct calls at a function"; status=1; }
+	ways_are direct direct || status=1
+	! tracer "$1" 2>/dev/null || { echo "two direct calls at a function"; status=1; }
 	race_is_told || status=1
-	unload_wakewatch
-	all_off
+	all_gone || status=1
 	return "$status"
+}
+
+# ways_are END WAKE
+ways_are() {
+	echo "$END: $(way end_read), $WAKE: $(way wake)"
+	[ "$(way end_read) $(way wake)" = "$1 $2" ]
 }
 
 # --- nobody's window --------------------------------------------------------------
@@ -169,8 +204,7 @@ stale_window_is_left() {
 	[ "$(ww_stat marks_freed)" -gt 0 ] || { echo "no page was freed in its window"; status=1; }
 	[ "$(ww_stat windows_foreign)" -gt 0 ] || { echo "not counted"; status=1; }
 	[ $# -eq 0 ] || hit || status=1
-	unload_wakewatch
-	all_off
+	all_gone || status=1
 	return "$status"
 }
 
@@ -181,11 +215,16 @@ in_an_int3() {
 	dmesg | grep 'contexts in an int3' | tee /dev/stderr | grep -q ': 0, 2 in an NMI'
 }
 
-all=0
+all=0 bpf=0
 
 # also ARGUMENT...: check, where every combination is asked for; in `make test` it is a dozen.
 also() {
 	[ "$all" -eq 0 ] || check "$@"
+}
+
+# bpf ARGUMENT...: check, on a kernel that BPF can call from directly.
+bpf() {
+	[ "$bpf" -eq 0 ] || check "$@"
 }
 
 WAKE=folio_wake_bit
@@ -195,7 +234,8 @@ UNLOCK=folio_unlock
 # Other programs may be called directly, too.
 SHARED=hook=ftrace
 [ -z "${WW_ALL:-}" ] || all=24
-plan $((15 + all))
+[ ! -e /sys/kernel/btf/vmlinux ] || bpf=8
+plan $((15 + all + bpf))
 setup_loop
 mount -t tracefs tracefs "$T" 2>/dev/null
 echo 0 >/proc/sys/kernel/kptr_restrict
@@ -224,13 +264,21 @@ check "return probe on the end of reads, graph tracer on the wake" traced -- pro
 also "graph tracer on both, then return probes on both" traced -- graph:$WAKE+$END probe:$WAKE probe:$END
 check "return probes on both, wakewatch, then the graph tracer on both" traced probe:$WAKE probe:$END -- graph:$WAKE+$END
 also "graph tracer on both, wakewatch, then return probes on both" traced graph:$WAKE+$END -- probe:$WAKE probe:$END
-check "an fexit program on the end of reads, then wakewatch" direct_is_taken
-also "wakewatch, and an fexit program on the end of reads is refused" direct_is_refused
+check "an fexit program on the end of reads, then wakewatch" direct_is_taken fexit:$END
+also "wakewatch, and an fexit program on the end of reads is refused" direct_is_refused fexit:$END
 check "wakewatch, then an fexit program on the end of reads" traced $SHARED -- fexit:$END
 also "wakewatch, then an fexit program on the wake" traced $SHARED -- fexit:$WAKE
 also "an fexit program on the end of reads, a return probe on the wake" traced $SHARED -- fexit:$END probe:$WAKE
 check "a return probe and an fexit program on the end of reads, the graph tracer on the wake" \
 	traced $SHARED -- probe:$END fexit:$END graph:$WAKE
+bpf "BPF at the entry of the end of reads, then wakewatch" direct_is_taken kfunc:$END
+bpf "BPF at the exit of the end of reads, then wakewatch" direct_is_taken kretfunc:$END
+bpf "wakewatch, and BPF at the entry of the end of reads is refused" direct_is_refused kfunc:$END
+bpf "BPF at the entry of both, then wakewatch" traced kfunc:$END kfunc:$WAKE --
+bpf "BPF at the exit of both, then wakewatch" traced kretfunc:$END kretfunc:$WAKE --
+bpf "wakewatch by ftrace's trampolines, then BPF at the entry of both" traced $SHARED -- kfunc:$END kfunc:$WAKE
+bpf "wakewatch by ftrace's trampolines, then BPF at the exit of both" traced $SHARED -- kretfunc:$END kretfunc:$WAKE
+bpf "nobody's window: BPF at the exit of the unlock" stale_window_is_left kretfunc:$UNLOCK
 check "a kprobe that is an int3 is not in an NMI" in_an_int3
 check "nobody's window: alone" stale_window_is_left
 check "nobody's window: return probes" stale_window_is_left probe:$WAKE probe:$END probe:$UNLOCK
