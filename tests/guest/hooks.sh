@@ -14,50 +14,7 @@
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
-
-T=/sys/kernel/tracing
-FUNCTIONS=(__folio_end_writeback folio_wake_bit folio_end_read)
-COUNTERS=(end_writeback wake end_read)
-
-# An instance of the function tracer for each: what it can't keep it counts.
-trace_on() {
-	local function
-	for function in "${FUNCTIONS[@]}"; do
-		mkdir "$T/instances/$function" || return 1
-		echo "$function" >"$T/instances/$function/set_ftrace_filter" || return 1
-		echo function >"$T/instances/$function/current_tracer" || return 1
-	done
-}
-
-trace_off() {
-	local function
-	for function in "${FUNCTIONS[@]}"; do
-		echo 0 >"$T/instances/$function/tracing_on"
-	done
-}
-
-trace_gone() {
-	local function
-	for function in "${FUNCTIONS[@]}"; do
-		echo nop >"$T/instances/$function/current_tracer"
-		rmdir "$T/instances/$function"
-	done
-}
-
-# traced FUNCTION: how often it was called between trace_on and trace_off.
-traced() {
-	cat "$T/instances/$1"/per_cpu/cpu*/stats |
-		awk '/^(entries|overrun|dropped events):/ { n += $NF } END { print n + 0 }'
-}
-
-# counted COUNTER: what wakewatch makes of it. Ends of reads are counted by call site.
-counted() {
-	if [ "$1" = end_read ]; then
-		awk '/^site=end_read / { sub("calls=", "", $2); n += $2 } END { print n + 0 }' "$WW_DEBUGFS/callers"
-	else
-		ww_stat "$1"
-	fi
-}
+. "$(dirname "$0")/counts.sh"
 
 # Pages written and read back by several at once, for interrupts to come in the middle.
 work() {
@@ -87,29 +44,18 @@ work_reads() {
 	dd if="$WW_MNT/read" iflag=nocache count=0 status=none
 }
 
-# In the time between the two switches there are no calls: nobody is at work.
 agrees() { # WAY
-	local status=0 i theirs ours
+	local status=0
 	load_wakewatch "hook=$1" || return 1
 	grep ^hook_ "$WW_DEBUGFS/stats" | paste -sd ' '
 	! grep ^hook_ "$WW_DEBUGFS/stats" | grep -vE ": (off|$1)\$" || status=1
 	sync
-	sleep 1
-	echo 1 >"$WW_DEBUGFS/reset"
-	trace_on || status=1
+	counts_begin || status=1
 	work
 	work
-	sleep 1
-	trace_off
-	for i in "${!FUNCTIONS[@]}"; do
-		theirs=$(traced "${FUNCTIONS[i]}")
-		ours=$(counted "${COUNTERS[i]}")
-		echo "${FUNCTIONS[i]}: called $theirs times, $ours counted"
-		[ "$theirs" -gt 0 ] && [ "$theirs" -eq "$ours" ] || status=1
-	done
-	trace_gone
-	grep ^missed_ "$WW_DEBUGFS/stats" | paste -sd ' '
-	! grep ^missed_ "$WW_DEBUGFS/stats" | grep -v ': 0$' || status=1
+	counts_agree || status=1
+	counts_end
+	nothing_missed || status=1
 	unload_wakewatch
 	return "$status"
 }
@@ -145,7 +91,7 @@ nested() { # WAY
 
 # at FUNCTION: what is called at its entry, as ftrace has it.
 at_entry() {
-	grep -E "^$1 " "$T/enabled_functions"
+	grep -E "^$1 " "$tracefs/enabled_functions"
 }
 
 # While it is off, its functions' entries are what they are without it.
@@ -170,7 +116,7 @@ setup_loop
 echo 2 >"/sys/block/${ww_loop#/dev/}/queue/rq_affinity"
 # And workers are on any CPU, as on a machine that isn't set up for a race.
 echo 3 >/sys/devices/virtual/workqueue/cpumask
-mount -t tracefs tracefs "$T" 2>/dev/null
+mount -t tracefs tracefs "$tracefs" 2>/dev/null
 dd if=/dev/zero of="$WW_MNT/read" bs=64k count=64 conv=fsync status=none
 for way in ${WAYS:-direct ftrace kprobe}; do
 	check "hook=$way: as many calls as somebody else has counted" agrees "$way"

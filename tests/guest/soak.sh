@@ -19,9 +19,9 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/pressure.sh"
+. "$(dirname "$0")/counts.sh"
 
 seconds=$((${WW_MINUTES:-1} * 60))
-tracefs=/sys/kernel/tracing
 thp=/sys/kernel/mm/transparent_hugepage
 
 # --- the kernel's own counters -------------------------------------------------
@@ -35,11 +35,6 @@ count_calls() {
 # calls NAME
 calls() {
 	awk -v name="$1" '$1 == name { print $2 }' "$tracefs/kprobe_profile"
-}
-
-# traced INSTANCE: events written to its buffer, those overwritten too.
-traced() {
-	cat "$tracefs/instances/$1"/per_cpu/cpu*/stats | awk '/^(entries|overrun):/ { n += $2 } END { print n + 0 }'
 }
 
 # Bit 1 of the page flags is PG_writeback (include/linux/page-flags.h).
@@ -166,7 +161,7 @@ group_event() { # GROUP NAME
 
 # --- set-up ---------------------------------------------------------------------
 
-plan 39
+plan 42
 WW_IMG_SIZE=128M
 setup_loop
 # Unlike in the races, completions may run on any CPU.
@@ -207,6 +202,7 @@ count_calls move_pages __x64_sys_move_pages
 count_calls mbind __x64_sys_mbind
 count_truncations_in_writeback
 count_leaks
+check "calls are counted by somebody else, too" counts_begin
 
 fill_memory
 diag "$(uname -r), $seconds s"
@@ -232,6 +228,7 @@ ended reclaim "$reclaim"
 wait "$hotplug" "$loops" "$progress"
 check "the file system is written back" sync -f "$WW_MNT"
 echo 1 >/sys/devices/system/cpu/cpu1/online 2>/dev/null
+check "as many calls were counted as by somebody else" counts_agree
 
 # --- what happened ---------------------------------------------------------------
 
@@ -247,6 +244,7 @@ zero "no writeback ended that had not begun" "$(ww_stat unbalanced)"
 zero "no writeback started on an unlocked page" "$(ww_stat unlocked_start)"
 zero "no tail page was woken" "$(ww_stat tail)"
 zero "no page that somebody else owns was woken for PG_writeback" "$(traced soak-leaks)"
+check "no hook has missed an event" nothing_missed
 zero "no report was lost" "$(ww_stat reports_dropped)"
 end_log
 zero "no report is about writeback" "$(grep -c 'BUG: wakewatch: .*writeback' "$run/dmesg")"

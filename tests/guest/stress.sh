@@ -21,6 +21,7 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/pressure.sh"
+. "$(dirname "$0")/counts.sh"
 
 seconds=${WW_SECONDS:-60}
 conf=$(dirname "$(readlink -f "$0")")/fsx.toml
@@ -133,7 +134,7 @@ progress() {
 	done
 }
 
-plan 17
+plan 20
 for program in fio stress-ng; do
 	command -v "$program" >/dev/null || die "no $program; run: make packages"
 done
@@ -155,6 +156,8 @@ setup_swap
 limit=10
 [ "$seconds" -le 600 ] || limit=1
 load_wakewatch report_limit="$limit"
+mount -t tracefs tracefs "$tracefs" 2>/dev/null
+check "calls are counted by somebody else, too" counts_begin
 [ -z "${WW_AMPLIFY:-}" ] || amplify "$WW_AMPLIFY dev=$(fs_dev)"
 # A BUG in a worker leaves its locks taken: let the guest die of it and not of what comes of that.
 echo 1 >/proc/sys/kernel/panic_on_oops
@@ -198,6 +201,8 @@ else
 fi
 wait "$sync" "$progress"
 amplify off
+check "as many calls were counted as by somebody else" counts_agree
+check "no hook has missed an event" nothing_missed
 
 judge_happenings
 [ -n "${WW_AMPLIFY:-}" ] || zero "none of them was delayed" "$(ww_stat delays)"
