@@ -38,8 +38,18 @@ with_nothing() {
 	result none "$1"
 }
 
+# In KB, of all that the kernel says of itself; a module's code and data are vmalloc's.
+memory() {
+	awk '/^(Slab|Percpu|VmallocUsed):/ { print $2 }' /proc/meminfo | paste -sd ' '
+}
+
 with_wakewatch() {
+	local before after
+	read -r -a before < <(memory)
 	load_wakewatch
+	read -r -a after < <(memory)
+	echo "# memory $1 slab_kb=$((after[0] - before[0])) vmalloc_kb=$((after[1] - before[1]))" \
+		"percpu_kb=$((after[2] - before[2])) module_kb=$(($(cat /sys/module/wakewatch/coresize) / 1024))"
 	result wakewatch "$1"
 	seen wakewatch "$1" "$WW_DEBUGFS/stats"
 	save_reports

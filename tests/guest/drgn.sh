@@ -92,7 +92,12 @@ open_windows() {
 	[ "$listed" -ge 1 ] && [ "$listed" -ge $((counted - 2)) ] && [ "$listed" -le $((counted + 2)) ]
 }
 
-plan $((7 + ${WW_DUMP:-0}))
+# Calls while it is on, and nops while it is off.
+costs_nothing() {
+	"$WW_DRGN" -s "$WW_VMLINUX" "$(dirname "$(readlink -f "$0")")/sites.drgn.py"
+}
+
+plan $((8 + ${WW_DUMP:-0}))
 load_wakewatch
 check "there is something to tell" something_to_tell
 [ "${WW_DUMP:-0}" -eq 0 ] || check "the lab dumps the memory" dump
@@ -102,4 +107,5 @@ for file in reports callers windows; do
 	check "$file: what the file has" same "$file"
 done
 check "every open window is listed" open_windows
+check "while it is off, nothing is at the functions and tracepoints" costs_nothing
 finish

@@ -187,12 +187,24 @@ struct Throughput {
     load: [f64; 2],
 }
 
+/// What the kernel has less while wakewatch is loaded, in KB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Memory {
+    slab: i64,
+    /// The module's code and data among it.
+    vmalloc: i64,
+    percpu: i64,
+    module: i64,
+}
+
 /// bench.json.
 #[derive(Serialize)]
 struct Bench {
     kernel: String,
     qemu: String,
     calibration: Option<Calibration>,
+    /// In each round.
+    memory: Vec<Memory>,
     events: Vec<Event>,
     /// Instructions of a page written and synced, all of the kernel's work for it included.
     written_page: Option<Event>,
@@ -217,6 +229,7 @@ pub fn verb(lab: &Lab, pairs: usize, only: Option<&str>) -> Result<bool> {
         kernel: String::new(),
         qemu: lab.qemu_version.clone(),
         calibration: None,
+        memory: Vec::new(),
         events: Vec::new(),
         written_page: None,
         written_ratio: BTreeMap::new(),
@@ -234,6 +247,7 @@ pub fn verb(lab: &Lab, pairs: usize, only: Option<&str>) -> Result<bool> {
         let (cases, seen) = parse_counts(guest.console.results(), &EVERYTHING)?;
         all.kernel = guest.result.release.clone().unwrap_or_default();
         all.calibration = Some(calibration(&cases)?);
+        all.memory = parse_memory(guest.console.results())?;
         for (name, what) in EVENTS {
             all.events.push(event(&cases, name, what, 1)?);
         }
@@ -388,6 +402,30 @@ fn parse_spread(words: &[&str]) -> Result<Spread> {
     })
 }
 
+/// `# memory ROUND slab_kb=.. vmalloc_kb=.. percpu_kb=.. module_kb=..`, one for each round.
+fn parse_memory<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Memory>> {
+    let rounds: Vec<Memory> = lines
+        .filter_map(|line| line.strip_prefix("# memory "))
+        .map(|line| {
+            let value = |name: &str| -> Result<i64> {
+                let word = word(line.split_whitespace(), name)
+                    .with_context(|| format!("no {name}=: {line}"))?;
+                Ok(word.parse()?)
+            };
+            Ok(Memory {
+                slab: value("slab_kb")?,
+                vmalloc: value("vmalloc_kb")?,
+                percpu: value("percpu_kb")?,
+                module: value("module_kb")?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    if rounds.len() != ROUNDS {
+        bail!("memory was looked at {} times", rounds.len());
+    }
+    Ok(rounds)
+}
+
 /// `# write off|on PAIR us=.. mb=..`: the pairs, and the megabytes of each write.
 fn parse_pairs<'a>(lines: impl Iterator<Item = &'a str>) -> Result<(Vec<Pair>, u64)> {
     let mut pairs: BTreeMap<usize, Pair> = BTreeMap::new();
@@ -531,6 +569,17 @@ fn counts_text(all: &Bench, seconds: f64) -> String {
         all.qemu,
         seen_text(&all.seen),
         all.written_page.as_ref().map(written_text).unwrap_or_default()
+    ) + &memory_text(&all.memory)
+}
+
+fn memory_text(rounds: &[Memory]) -> String {
+    let each = |of: fn(&Memory) -> i64| rounds_text(&rounds.iter().map(of).collect::<Vec<_>>());
+    format!(
+        "memory: {} KB by vmalloc(), {} KB of them the module; {} KB by alloc_percpu(); {} KB of slab\n",
+        each(|m| m.vmalloc),
+        each(|m| m.module),
+        each(|m| m.percpu),
+        each(|m| m.slab),
     )
 }
 
