@@ -16,8 +16,8 @@ traced() {
 		awk '/^(entries|overrun|dropped events):/ { n += $NF } END { print n + 0 }'
 }
 
-# counted COUNTER: what wakewatch makes of it since it was loaded. Ends of reads are counted by call site.
-counted() {
+# looked_at COUNTER: what wakewatch makes of it since it was loaded. Ends of reads are counted by call site.
+looked_at() {
 	if [ "$1" = end_read ]; then
 		awk '/^site=end_read / { sub("calls=", "", $2); n += $2 } END { print n + 0 }' "$WW_DEBUGFS/callers"
 	else
@@ -28,7 +28,7 @@ counted() {
 all_counted() {
 	local counter
 	for counter in "${COUNTERS[@]}"; do
-		counted "$counter"
+		looked_at "$counter"
 	done
 }
 

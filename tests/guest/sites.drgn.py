@@ -9,7 +9,9 @@ as long as its static key is off. Writes to `enable`, and leaves it on.
 import sys
 
 ENABLE = "/sys/kernel/debug/wakewatch/enable"
+# And what the kernel makes of it where nobody calls indirectly (gen_endbr_poison(), arch/x86/include/asm/ibt.h).
 ENDBR64 = bytes.fromhex("f30f1efa")
+SEALED = bytes.fromhex("660f1f00")
 NOP = bytes.fromhex("0f1f440000")
 CALL = 0xE8
 FUNCTIONS = [
@@ -26,11 +28,13 @@ TRACEPOINTS = ["mm_page_alloc", "mm_page_free"]
 
 def entry(name):
     code = prog.read(prog.symbol(name).address, len(ENDBR64) + len(NOP))
-    return code.removeprefix(ENDBR64)[: len(NOP)]
+    return code.removeprefix(ENDBR64).removeprefix(SEALED)[: len(NOP)]
 
 
 def users(name):
-    return prog[f"__tracepoint_{name}"].key.key.enabled.counter.value_()
+    key = prog[f"__tracepoint_{name}"].key
+    # A struct static_key_false since 6.15.
+    return getattr(key, "key", key).enabled.counter.value_()
 
 
 def switch(on):
