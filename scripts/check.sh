@@ -237,6 +237,192 @@ check_module_refuses() {
 	return "$REFUSED_WRONG"
 }
 
+# ---------------------------------------------------------------- the front door
+
+# make, as one calls it who has said nothing else; -n: what is done begins with what is asked.
+make_clean() { env -i PATH="$PATH" HOME="$HOME" make -n --no-print-directory "$@"; }
+
+# asked_wrong SAID ARGUMENT...: make ends with one line, which says that.
+asked_wrong() {
+	local said=$1 status=0 out
+	shift
+	out=$(make_clean "$@" 2>&1 >/dev/null </dev/null) || status=$?
+	if ((status == 0)) || [[ $(wc -l <<<"$out") -ne 1 || $out != *"$said"* ]]; then
+		printf 'make %s: status %s: %s\n' "$*" "$status" "$out"
+		ASKED_WRONG=1
+	fi
+}
+
+asked_right() { # ARGUMENT...
+	make_clean "$@" >/dev/null || ASKED_WRONG=1
+}
+
+check_asked_refuses() {
+	local d
+	scratch_dir
+	d=$SCRATCH
+	ASKED_WRONG=0
+	asked_wrong "no verb stres; the nearest is stress" stres
+	asked_wrong "no variable FROM; the nearest is FORM" stress FROM=xfs
+	asked_wrong "no variable KERNLE; the nearest is KERNEL" kernel KERNLE=broken
+	asked_wrong "no variable V (make help)" repro V=1
+	asked_wrong "no variable it's" repro "it's=1"
+	asked_wrong "soak takes no KERNEL; it takes DURATION" soak KERNEL=fixed
+	asked_wrong "KERNEL=brokn: there is no brokn; the nearest is broken" shell KERNEL=brokn
+	asked_wrong "KERNEL=fix: there is no fix; the nearest is fixed" live KERNEL=fix
+	asked_wrong "KERNEL=get-arond: there is no get-arond; the nearest is get-around" kernel KERNEL=get-arond
+	asked_wrong "KERNEL=fixed: there is no fixed; the nearest is debian" repro KERNEL=fixed
+	asked_wrong "FORM=ext5: there is no ext5; the nearest is 4k (there are 4k, 1k, " stress FORM=ext5
+	asked_wrong "BESIDE=realtme: there is no realtme; the nearest is realtime" live BESIDE=realtme
+	asked_wrong "PART=rases: there is no rases; the nearest is races" matrix PART=rases
+	asked_wrong "ONLY=stock,wait-lop: there is no wait-lop; the nearest is wait-loop" matrix ONLY=stock,wait-lop
+	asked_wrong "ONLY=swapn: there is no swapn; the nearest is swapon" victims ONLY=swapn
+	asked_wrong "CONFIG_VARIANT=kcsn: there is no kcsn; the nearest is kcsan" soak CONFIG_VARIANT=kcsn
+	asked_wrong "CONFIG_VARIANT=none: there is no none" soak CONFIG_VARIANT=none
+	asked_wrong "DURATION=ten: a whole number from 1 to 999999 is wanted; the nearest is DURATION=30" soak DURATION=ten
+	asked_wrong "the nearest is DURATION=1" stress DURATION=0
+	asked_wrong "the nearest is DURATION=10" stress DURATION=-3
+	asked_wrong "the nearest is CPUS=2" live CPUS=1
+	asked_wrong "from 1 to 16 is wanted; the nearest is JOBS=16" test JOBS=99
+	asked_wrong "the nearest is MEMORY=3G" stress MEMORY=3gb
+	asked_wrong "the nearest is MEMORY=1G" stress MEMORY=lots
+	asked_wrong "WAKEWATCH=yes: there is no yes" xfstests WAKEWATCH=yes
+	asked_wrong "FRESH=2: there is no 2; the nearest is 1" matrix FRESH=2
+	asked_wrong "LINUX=$d/none: no such directory" repro LINUX="$d/none"
+	asked_wrong "EXCLUDE=$d/none: no such file" xfstests EXCLUDE="$d/none"
+	DURATION=ten make_env_is_asked
+	asked_right repro
+	asked_right repro KERNEL=debian LINUX="$d"
+	asked_right setup test JOBS=1
+	asked_right kernel KERNEL=mutant-wake-tail
+	asked_right stress DURATION=010 FORM=btrfs MEMORY=2048M DELAY='where=after-clear us=20000 every=50'
+	asked_right victims CONFIG_VARIANT=none ONLY=swapon,proc-mem
+	asked_right matrix ONLY=stock,get-around PART=price FRESH=1 WAKEWATCH_CACHE="$d/a cache's"
+	asked_right help
+	asked_right KERNEL=broken
+	return "$ASKED_WRONG"
+}
+
+# What comes by the environment counts where the verb takes it, and only there.
+make_env_is_asked() {
+	local out
+	out=$(env -i PATH="$PATH" HOME="$HOME" DURATION=ten make -n soak 2>&1) || true
+	[[ $out == *"DURATION=ten: a whole number"* ]] || {
+		echo "DURATION=ten in the environment: $out"
+		ASKED_WRONG=1
+	}
+	env -i PATH="$PATH" HOME="$HOME" DURATION=ten make -n repro >/dev/null || ASKED_WRONG=1
+}
+
+# verbs_agree MAKEFILE: the verbs, what they take, and what that is by default are told once, and right.
+verbs_agree() {
+	local phony told taken known verb script name default has lost=0
+	phony=$(sed -n 's/^\.PHONY: //p' "$1" | tr ' ' '\n' | sort)
+	told=$(sed -n 's/^\([a-z][a-z-]*\):[^#]*## .*/\1/p' "$1" | sort)
+	diff <(echo "$phony") <(echo "$told") || {
+		echo "$1: .PHONY (<) and the verbs with ## (>) differ"
+		lost=1
+	}
+	taken=$(sed -n 's/.*## .*\[\(.*\)\]$/\1/p' "$1" | grep -oE '[A-Z_]+=' | tr -d = | sort -u)
+	known=$(sed -n "/^VARIABLES='/,/^'/p" scripts/asked.sh | awk '/^[A-Z_]+ / { print $1 }' | sort)
+	diff <(printf '%s\n' "$taken" CONFIG_VARIANT LINUX WAKEWATCH_CACHE | sort) <(echo "$known") || {
+		echo "what verbs take ($1, <) and the variables of scripts/asked.sh (>) differ"
+		lost=1
+	}
+	# Where a script knows what a variable is without being said, the help has the same.
+	while read -r verb script; do
+		while IFS='=' read -r name default; do
+			has=$(sed -n "s/^$name=\${$name:-\(.*\)}\$/\1/p" "scripts/$script")
+			[[ -z $has || $has == "$default" || $has == "\$OWN/${default##*/}" ]] || {
+				echo "$1: $verb has $name=$default, and scripts/$script $name=$has"
+				lost=1
+			}
+		done < <(sed -n "s/^$verb:.*\[\(.*\)\]$/\1/p" "$1" | grep -oE "[A-Z_]+=('[^']*'|[^ ]*)" | tr -d "'")
+	done < <(awk -F: '/^[a-z-]+:/ { verb = $1 } match($0, /\$\(S\)\/[a-z]+\.sh/) { print verb, substr($0, RSTART + 5, RLENGTH - 5) }' "$1")
+	return "$lost"
+}
+
+# disagrees SED-EXPRESSION: the Makefile with that done to it is found wrong. Else the test tests nothing.
+disagrees() {
+	sed "$1" Makefile >"$SCRATCH/Makefile"
+	if cmp -s Makefile "$SCRATCH/Makefile" || verbs_agree "$SCRATCH/Makefile" >/dev/null; then
+		echo "a Makefile with this done to it passes: $1"
+		return 1
+	fi
+}
+
+check_verbs_agree() {
+	local name help
+	verbs_agree Makefile
+	help=$(scripts/asked.sh --help)
+	for name in BESIDE FORM PART; do
+		grep -qE "^  $name .*: [a-z0-9_-]+, [a-z0-9]" <<<"$help" || {
+			echo "no script says what there is of $name (NAME=\$NAME: there are ...)"
+			return 1
+		}
+	done
+	scratch_dir
+	disagrees 's/^\(soak:.*\)##/\1/'
+	disagrees 's/^\.PHONY: help /&rubbish /'
+	disagrees 's/CYCLES=2000\]/CYCLS=2000]/'
+	disagrees 's/DURATION=10 FORM=4k/DURATION=11 FORM=4k/'
+}
+
+# kvm_says SAID CPUINFO DEVICE QEMU: what doctor.sh makes of a machine with these.
+kvm_says() {
+	local out
+	out=$(bash -c '. "$PWD/scripts/doctor.sh"; BIOS_SECONDS=1; kvm "$@"' scripts/doctor.sh "${@:2}") || true
+	[[ $out == "$1"* ]] || {
+		echo "KVM with ${*:2}: $out, and not: $1"
+		return 1
+	}
+}
+
+check_doctor() {
+	local d verb kernels status=0 out before
+	scratch_dir
+	d=$SCRATCH
+	echo 'flags : fpu vme' >"$d/plain"
+	echo 'flags : fpu vmx' >"$d/vmx"
+	: >"$d/device"
+	for verb in runs hangs aborts; do printf '#!/bin/sh\n' >"$d/$verb"; done
+	echo 'echo "Attempting a hard reboot"' >>"$d/runs"
+	echo 'exec sleep 60' >>"$d/hangs"
+	echo 'echo "error: failed to set MSR 0x48f" >&2; exit 1' >>"$d/aborts"
+	chmod +x "$d"/runs "$d"/hangs "$d"/aborts
+	kvm_says "no, the CPU has no vmx or svm" "$d/plain" "$d/device" "$d/runs"
+	kvm_says "no, there is no $d/none" "$d/vmx" "$d/none" "$d/runs"
+	kvm_says "perhaps" "$d/vmx" "$d/device" "$d/none"
+	kvm_says "yes: a BIOS ran" "$d/vmx" "$d/device" "$d/runs"
+	kvm_says "no, $d/device opens, but" "$d/vmx" "$d/device" "$d/hangs"
+	kvm_says "no, $d/device opens, but a BIOS does not come to its end in it: error: failed to set MSR" "$d/vmx" "$d/device" "$d/aborts"
+	# It knows the kernels of the Makefile's verbs.
+	kernels=$(bash -c '. "$PWD/scripts/doctor.sh"; kernels_of repro | xargs; kernels_of soak; kernels_of live; kernels_of test | grep -c mutant-' scripts/doctor.sh)
+	[[ $kernels == $'stock broken fixed read-ref-if-waiters\nfixed\nstock\n'"$(find tests/mutants -name series | wc -l)" ]] || {
+		echo "kernels of repro, soak, live, and mutants of test: $kernels"
+		return 1
+	}
+	sed -n "/^VERBS='/,/^'/p" scripts/doctor.sh | awk '/^[a-z]/ { print $1 }' | while read -r verb; do
+		grep -q "^$verb:.*##" Makefile || {
+			echo "doctor.sh knows a verb $verb"
+			exit 1
+		}
+	done
+	# It changes nothing: not even the cache is made.
+	before=$(git status --porcelain)
+	mkdir "$d/home"
+	out=$(env -i PATH="$PATH" HOME="$d/home" make --no-print-directory doctor 2>&1) || status=$?
+	[[ -z $(ls -A "$d/home") && $(git status --porcelain) == "$before" ]] || {
+		echo "doctor has left something"
+		return 1
+	}
+	# There is no virtme-ng in that cache, so something is missing.
+	[[ $status == 2 && $out == *"virtme-ng"* && $out == *"KVM  "* && $out == *"repro "* ]] || {
+		echo "status $status: $out"
+		return 1
+	}
+}
+
 # ---------------------------------------------------------------- patches
 
 # Nothing of the user's git may change what happens here.
@@ -313,6 +499,9 @@ check "lock-free structures: every interleaving (loom)" check_loom
 check "proposals: every interleaving (stateright)" cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"
 check "module: what it can't be built against is refused in a line" check_module_refuses
+check "make: what there is not is refused in a line, with the nearest" check_asked_refuses
+check "make: verbs, variables and defaults are the same in Makefile and scripts" check_verbs_agree
+check "make doctor: tells, and changes nothing" check_doctor
 for key in $(kernel_keys); do
 	check "patches: $key applies (git am, quilt)" check_applies "$key"
 done

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Usage: [LINUX=/path/to/tree] [CONFIG_VARIANT=NAME] kernel.sh KEY...
+#        kernel.sh --keys
 #        [LINUX=...] kernel.sh --tree | --mutants | --patches KEY | --pristine DIR KEY
 #
 # Builds what is not in the cache, and prints one directory per KEY:
@@ -13,7 +14,8 @@
 #   mutant-NAME  the same with tests/mutants/NAME: a bug for wakewatch to find
 #   debian  the distribution's own, as it was installed: the newest in /lib/modules
 #           whose headers say CONFIG_RUST=y. Nothing of it is built, see crates.sh
-# --tree prints the project's source tree (as patched as the last build left it),
+# --keys prints what KEY may be,
+# --tree the project's source tree (as patched as the last build left it),
 # --mutants the KEYs of all mutants, --patches the patches that make KEY, and --pristine copies the files that these
 # change into DIR as they ship.
 #
@@ -425,10 +427,16 @@ installed_kernel() {
 
 # ---------------------------------------------------------------- verbs
 
-if [[ $* == debian ]]; then
+case $* in
+debian)
 	installed_kernel
 	exit
-fi
+	;;
+--keys)
+	echo stock broken fixed debian "$(known_series | paste -sd ' ')"
+	exit
+	;;
+esac
 find_source
 
 case ${1:-} in

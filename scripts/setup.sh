@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: setup.sh [--packages]
+# Usage: setup.sh [--packages | --missing]
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
 # root), and in the cache a bindgen where Debian's does not serve, an fsx, a
 # virtme-ng and a drgn.
-# With --packages only the first half: what is left to root for somebody else.
+# With --packages only the first half: what is left to root for somebody else. --missing
+# installs nothing, and prints what is missing and what it is for: root's part after a tab.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -145,45 +146,56 @@ install_qemu_backport() { # CODENAME
 	"${APT_GET[@]}" "${BACKPORTS_OPTIONS[@]}" -t "$1-backports" install qemu-system-x86
 }
 
-install_packages() {
-	local codename table wanted missing='' conflicts qemu name why qemu_missing='' no_backport=$WW_CACHE/apt/no-backport
-	codename=$(distribution)
-	table=PACKAGES_$codename
-	table=$(printf '%s\n' "$PACKAGES_COMMON" "${!table}" | sed '/^$/d')
-	wanted=$(awk '{print $1}' <<<"$table")
+# Sets TABLE, what is wanted and what for; MISSING, what of it is not here; and of QEMU, QEMU, which
+# there is, and QEMU_MISSING.
+look_for_packages() { # CODENAME
+	local wanted
+	TABLE=PACKAGES_$1
+	TABLE=$(printf '%s\n' "$PACKAGES_COMMON" "${!TABLE}" | sed '/^$/d')
+	wanted=$(awk '{print $1}' <<<"$TABLE")
 	# shellcheck disable=SC2086  # lists of words
-	missing=$(comm -23 <(sort <<<"$wanted") <(installed $wanted))
+	MISSING=$(comm -23 <(sort <<<"$wanted") <(installed $wanted))
+	QEMU_MISSING=
+	QEMU=$(qemu_version) || true
+	if ! at_least "$QEMU_WANTED" "$QEMU" && [[ -z $QEMU || ! -e $NO_BACKPORT ]]; then QEMU_MISSING=1; fi
+}
 
-	qemu=$(qemu_version) || true
-	if ! at_least "$QEMU_WANTED" "$qemu"; then
-		if [[ -z $qemu || ! -e $no_backport ]]; then
-			qemu_missing=1
-		else
-			say "setup: QEMU $qemu has a known TCG fault (a guest may die in about one boot of 25); $QEMU_WANTED or later was not to be had, remove $no_backport to try again"
-		fi
+print_missing() { # PREFIX
+	local name why
+	while read -r name why; do
+		if grep -qx "$name" <<<"$MISSING"; then printf '%s%-18s %s\n' "$1" "$name" "$why"; fi
+	done <<<"$TABLE"
+	[[ -z $QEMU_MISSING ]] || printf '%s%-18s %s\n' "$1" qemu-system-x86 "boots the guests (${QEMU:-none} here, $QEMU_WANTED or later wanted)"
+}
+
+NO_BACKPORT=$WW_CACHE/apt/no-backport
+
+install_packages() {
+	local codename conflicts
+	codename=$(distribution)
+	look_for_packages "$codename"
+	if [[ -z $QEMU_MISSING ]] && ! at_least "$QEMU_WANTED" "$QEMU"; then
+		say "setup: QEMU $QEMU has a known TCG fault (a guest may die in about one boot of 25); $QEMU_WANTED or later was not to be had, remove $NO_BACKPORT to try again"
 	fi
-	[[ -n $missing$qemu_missing ]] || return 0
+	[[ -n $MISSING$QEMU_MISSING ]] || return 0
 
 	say "setup: needed and not installed on this Debian $codename:"
-	while read -r name why; do
-		if grep -qx "$name" <<<"$missing"; then printf '  %-18s %s\n' "$name" "$why" >&2; fi
-	done <<<"$table"
-	[[ -z $qemu_missing ]] || printf '  %-18s %s\n' qemu-system-x86 "boots the guests (${qemu:-none} here, $QEMU_WANTED or later wanted)" >&2
+	print_missing '  ' >&2
 
 	if [[ $codename == bookworm ]]; then conflicts=$CONFLICTS_bookworm; else conflicts=$CONFLICTS_trixie; fi
 	# shellcheck disable=SC2086
 	conflicts=$(installed $conflicts | paste -sd ' ')
-	if [[ -n $conflicts ]] && grep -q rust <<<"$missing"; then
+	if [[ -n $conflicts ]] && grep -q rust <<<"$MISSING"; then
 		die "these installed packages are in the way and are not removed for you: $conflicts (apt-get remove $conflicts, then run this again)"
 	fi
 	((EUID == 0)) || die "not root, so nothing was installed; run: sudo make packages"
 
 	run_logged "apt-get update" "$WW_CACHE/logs/apt-update.log" apt_update
-	if [[ -n $missing ]]; then
+	if [[ -n $MISSING ]]; then
 		# shellcheck disable=SC2086
-		run_logged "apt-get install" "$WW_CACHE/logs/apt-install.log" "${APT_GET[@]}" install $missing
+		run_logged "apt-get install" "$WW_CACHE/logs/apt-install.log" "${APT_GET[@]}" install $MISSING
 	fi
-	[[ -z $qemu_missing ]] || install_qemu "$codename" "$qemu" "$no_backport"
+	[[ -z $QEMU_MISSING ]] || install_qemu "$codename" "$QEMU" "$NO_BACKPORT"
 }
 
 install_qemu() { # CODENAME FOUND MARKER
@@ -239,6 +251,16 @@ install_venv() {
 	: >"$dir/.complete"
 }
 
+if [[ ${1:-} == --missing ]]; then
+	codename=$(distribution)
+	look_for_packages "$codename"
+	print_missing $'\t'
+	find_bindgen >/dev/null || echo "bindgen-cli $WW_BINDGEN_VERSION"
+	[[ -x $WW_FSX ]] || echo "fsx $WW_FSX_VERSION"
+	[[ -e ${WW_VNG%/bin/vng}/.complete ]] || echo "virtme-ng $WW_VIRTME_VERSION"
+	[[ -e ${WW_DRGN%/bin/drgn}/.complete ]] || echo "drgn $WW_DRGN_VERSION"
+	exit
+fi
 install_packages
 [[ ${1:-} != --packages ]] || exit 0
 install_bindgen
