@@ -13,7 +13,7 @@
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
-MAKEFILE=${WW_MAKEFILE:-$WW_ROOT/Makefile}
+MAKEFILE=$WW_ROOT/Makefile
 
 # NAME KIND and what it is. Kinds:
 #   kernel, proposals, variant  names of directories and files here

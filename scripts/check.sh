@@ -494,7 +494,9 @@ check "module: rustfmt" check_module_style
 check "module: clippy, with the kernel's lints" check_module_lints
 check "tests: rustfmt" cargo fmt --all --check --manifest-path "$MANIFEST" -- --color never
 check "tests: clippy" cargo clippy --quiet --locked --workspace --all-targets --manifest-path "$MANIFEST" -- -D warnings
-check "decision logic: tests on the host" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST"
+check "decision logic: tests on the host" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" -- --skip reference:: --skip documents::
+check "documents: the reference and the code have the same names and defaults" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" reference::
+check "documents: links and commands" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" documents::
 check "lock-free structures: every interleaving (loom)" check_loom
 check "proposals: every interleaving (stateright)" cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"

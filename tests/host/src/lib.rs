@@ -49,6 +49,8 @@ mod callers;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+mod documents;
+#[cfg(not(loom))]
 mod expected;
 #[cfg(not(loom))]
 mod holders;
@@ -56,6 +58,8 @@ mod holders;
 mod limit;
 #[cfg(not(loom))]
 mod origin;
+#[cfg(not(loom))]
+mod reference;
 #[cfg(not(loom))]
 mod report_ring;
 #[cfg(not(loom))]
