@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How a finding is told: a headline, the facts, the story of the page, stacks, and the same in one
-//! line for machines. The form is documented in README.md; tests read it.
+//! line for machines. The form is documented in docs/reading-a-report.md; tests read it.
 
 use crate::{
     bindings,

@@ -3,7 +3,7 @@
 //! wakewatch: catches page wake-ups delivered to a page that nobody owns any more.
 //!
 //! Where to look: [`probes`] says what is hooked, [`detect`] what an event means, [`report`] how
-//! it is told. `README.md` has the rest.
+//! it is told. `docs/how-it-works.md` has the rest.
 
 mod amplify;
 mod bindings;

@@ -496,7 +496,7 @@ check "tests: rustfmt" cargo fmt --all --check --manifest-path "$MANIFEST" -- --
 check "tests: clippy" cargo clippy --quiet --locked --workspace --all-targets --manifest-path "$MANIFEST" -- -D warnings
 check "decision logic: tests on the host" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" -- --skip reference:: --skip documents::
 check "documents: the reference and the code have the same names and defaults" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" reference::
-check "documents: links and commands" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" documents::
+check "documents: links, commands, verdicts, and a front page" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" documents::
 check "lock-free structures: every interleaving (loom)" check_loom
 check "proposals: every interleaving (stateright)" cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"

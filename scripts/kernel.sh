@@ -405,7 +405,7 @@ installed_kernel() {
 	local release image kdir dir
 	[[ -z ${CONFIG_VARIANT:-} ]] || die "CONFIG_VARIANT is for kernels that are built here, and debian is not"
 	release=$(installed_release)
-	[[ -n $release ]] || die "no kernel of the distribution's has headers with CONFIG_RUST=y in /lib/modules; README.md says how to install one on Debian 13"
+	[[ -n $release ]] || die "no kernel of the distribution's has headers with CONFIG_RUST=y in /lib/modules; docs/reference.md says how to install one on Debian 13"
 	image=/boot/vmlinuz-$release
 	[[ -r $image ]] || die "$image can't be read; install linux-image-$release"
 	command -v busybox >/dev/null || die "no busybox, of which virtme-ng makes the guest's initramfs; apt-get install busybox-static"

@@ -51,7 +51,7 @@ done_without() {
 	insmod "$WW_KO" "$1" && rmmod wakewatch && since_mark | grep -qF -- "$2"
 }
 
-# The knobs as they are when nobody has said otherwise: README.md has the same.
+# The knobs as they are when nobody has said otherwise: docs/reference.md has the same.
 defaults="writeback=1 always=0 end_read=1 private_2=1 unlock=0 marks=1 start=1 victims=1 past=1 audit_read=1 sample=1 report_limit=10 panic_on_report=0"
 
 config_is() {

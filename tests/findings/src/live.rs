@@ -4,7 +4,7 @@
 //!
 //! `readahead_folio()` drops the reader's reference, the end of the read clears `PG_locked` and wakes
 //! without one of its own, and whoever drops the page in between makes the wake a leaked one. It needs
-//! no reproducer and no delay (README.md, "Measured"), so no test may take it for a false alarm, nor for
+//! no reproducer and no delay (docs/results.md), so no test may take it for a false alarm, nor for
 //! a finding about anything else.
 //!
 //! This is the one place that says which findings that are: by verdict, bit and caller. A test that is

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! README.md and docs/: links lead somewhere, and commands of `make` are commands of `make`.
+//! README.md and docs/: links lead somewhere, commands of `make` are commands of `make`, each verdict has its
+//! section, and the front page stays one.
 
 use crate::reference::{variables, verbs};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Lines of README.md, at most: what a stranger reads in ten minutes.
+const FRONT_PAGE: usize = 160;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -101,8 +106,8 @@ fn bad_commands(name: &str, text: &str) -> Vec<String> {
             .split_whitespace()
             .collect();
         let verb = words[0];
-        // The usage: make VERB.
-        if verb.starts_with(|c: char| c.is_ascii_uppercase()) {
+        // The usage: make VERB. Or a make of somebody else's: make -C.
+        if verb.starts_with(|c: char| c.is_ascii_uppercase() || c == '-') {
             continue;
         }
         if !known.contains(verb) {
@@ -166,5 +171,47 @@ fn a_command_that_is_none_is_found() {
     assert_eq!(
         bad_commands("p", "    sudo make soak KERNEL=broken").len(),
         1
+    );
+}
+
+/// The verdicts that have no section in docs/reading-a-report.md, and the sections that have no verdict.
+fn verdicts_untold(page: &str) -> Vec<String> {
+    let code = read("rust/detect/verdict.rs");
+    let names = code
+        .lines()
+        .filter(|line| line.trim().starts_with("Verdict::"));
+    let names: BTreeSet<&str> = names.filter_map(|line| line.split('"').nth(1)).collect();
+    let told = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));
+    let told: BTreeSet<&str> = told.collect();
+    assert!(!names.is_empty());
+    names
+        .symmetric_difference(&told)
+        .map(|name| name.to_string())
+        .collect()
+}
+
+#[test]
+fn each_verdict_has_its_section() {
+    let page = read("docs/reading-a-report.md");
+    assert!(
+        verdicts_untold(&page).is_empty(),
+        "{:?}",
+        verdicts_untold(&page)
+    );
+    assert_eq!(
+        verdicts_untold(&page.replace("## `tail`", "## Tail")),
+        ["tail"]
+    );
+    assert_eq!(verdicts_untold(&(page + "\n## `rubbish`\n")), ["rubbish"]);
+}
+
+#[test]
+fn the_front_page_is_one() {
+    let lines = read("README.md").lines().count();
+    assert!(
+        lines <= FRONT_PAGE,
+        "README.md has {lines} lines, more than {FRONT_PAGE}: what is more moves to docs/"
     );
 }
