@@ -290,7 +290,7 @@ check_asked_refuses() {
 	asked_wrong "FRESH=2: there is no 2; the nearest is 1" matrix FRESH=2
 	asked_wrong "LINUX=$d/none: no such directory" repro LINUX="$d/none"
 	asked_wrong "EXCLUDE=$d/none: no such file" xfstests EXCLUDE="$d/none"
-	DURATION=ten make_env_is_asked
+	make_env_is_asked
 	asked_right repro
 	asked_right repro KERNEL=debian LINUX="$d"
 	asked_right setup test JOBS=1
@@ -316,7 +316,7 @@ make_env_is_asked() {
 
 # verbs_agree MAKEFILE: the verbs, what they take, and what that is by default are told once, and right.
 verbs_agree() {
-	local phony told taken known verb script name default has lost=0
+	local phony told taken known everywhere verb script name default has lost=0
 	phony=$(sed -n 's/^\.PHONY: //p' "$1" | tr ' ' '\n' | sort)
 	told=$(sed -n 's/^\([a-z][a-z-]*\):[^#]*## .*/\1/p' "$1" | sort)
 	diff <(echo "$phony") <(echo "$told") || {
@@ -325,7 +325,8 @@ verbs_agree() {
 	}
 	taken=$(sed -n 's/.*## .*\[\(.*\)\]$/\1/p' "$1" | grep -oE '[A-Z_]+=' | tr -d = | sort -u)
 	known=$(sed -n "/^VARIABLES='/,/^'/p" scripts/asked.sh | awk '/^[A-Z_]+ / { print $1 }' | sort)
-	diff <(printf '%s\n' "$taken" CONFIG_VARIANT LINUX WAKEWATCH_CACHE | sort) <(echo "$known") || {
+	everywhere=$(sed -n "s/^EVERYWHERE='\(.*\)'$/\1/p" scripts/asked.sh | tr ' ' '\n')
+	diff <(printf '%s\n' "$taken" "$everywhere" | sort -u) <(echo "$known") || {
 		echo "what verbs take ($1, <) and the variables of scripts/asked.sh (>) differ"
 		lost=1
 	}

@@ -3,7 +3,7 @@
 //! README.md and docs/: links lead somewhere, commands of `make` are commands of `make`, each verdict has its
 //! section, and the front page stays one.
 
-use crate::reference::{variables, verbs};
+use crate::reference::{everywhere, variables, verbs};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,8 +91,7 @@ fn bad_links(name: &str, text: &str) -> Vec<String> {
 
 /// What is wrong with a page's commands: lines of code that call make.
 fn bad_commands(name: &str, text: &str) -> Vec<String> {
-    let everywhere = ["CONFIG_VARIANT", "LINUX", "WAKEWATCH_CACHE"];
-    let known = verbs();
+    let (known, everywhere) = (verbs(), everywhere());
     let mut bad = vec![];
     for line in text.lines().filter(|line| line.starts_with("    ")) {
         let line = line.trim().trim_start_matches("sudo ");
@@ -125,7 +124,7 @@ fn bad_commands(name: &str, text: &str) -> Vec<String> {
             let taken = known
                 .iter()
                 .any(|said| said.starts_with(&format!("{verb} {variable}=")));
-            if !taken && !everywhere.contains(&variable) {
+            if !taken && !everywhere.contains(variable) {
                 bad.push(format!("{name}: {line}: {verb} takes no {variable}"));
             }
         }

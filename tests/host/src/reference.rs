@@ -258,6 +258,12 @@ pub fn variables() -> Names {
     )
 }
 
+/// What goes with all verbs.
+pub fn everywhere() -> Names {
+    let text = read("scripts/asked.sh");
+    owned(part(&text, "\nEVERYWHERE='", "'").split(' '))
+}
+
 /// Names that are read with a default, or have to be there: `${NAME:-...}`.
 fn taken_by_shell(dir: &str) -> Names {
     let mut all = Names::new();
