@@ -143,7 +143,7 @@ doctor() {
 		echo "KVM       $line. Everything runs without, only slower"
 	fi
 	while [[ ! -d $place ]]; do place=$(dirname "$place"); done
-	echo "cache     $WW_CACHE: $(cache_size), $(df -Pm "$place" | awk 'NR == 2 { print $4 }') MB are free there"
+	echo "cache     $WW_CACHE (make cache says how large it is); $(df -Pm "$place" | awk 'NR == 2 { print $4 }') MB are free there"
 	echo
 	echo "About what the verbs take, with what is in the cache now:"
 	while read -r verb guest; do [[ -z $verb ]] || verb_line "$verb" "$guest"; done <<<"$VERBS"
