@@ -106,7 +106,7 @@ verb_line() { # VERB GUEST-MINUTES
 	what="$(minutes "$build") of builds, "
 	((build)) || what=
 	if [[ $guest == - ]]; then what+="and as long as DURATION says"; else what+="$(minutes "$guest") of guests"; fi
-	printf '  %-9s %2d kernels, %2d to build %6d MB   %s\n' "$1" "$all" "$missing" "$disk" "${what#and }"
+	printf '  %-9s %2d of %2d kernels to build, %5d MB, %s\n' "$1" "$missing" "$all" "$disk" "${what#and }"
 }
 
 # ---------------------------------------------------------------- all of it
