@@ -476,15 +476,16 @@ check_applies() { # KEY
 	diff -r "$SCRATCH/git" "$quilt_dir"
 }
 
-check_checkpatch() { # PATCH
-	local tree
+check_checkpatch() { # PATCH or source FILE.c
+	local tree option=()
+	[[ $1 != *.c ]] || option=(--file)
 	tree=$(scripts/kernel.sh --tree)
 	# Not from the clone: where there is a .git, checkpatch takes a committed patch
 	# for a source file.
 	cd "$tree"
 	# MISSING_SIGN_OFF: a person signs a patch off when sending it, and nobody
 	# has yet. UNKNOWN_COMMIT_ID: the source package has no history to look in.
-	perl scripts/checkpatch.pl --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID -- "$WW_ROOT/$1"
+	perl scripts/checkpatch.pl --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID "${option[@]}" -- "$WW_ROOT/$1"
 }
 
 # ---------------------------------------------------------------- the list
@@ -508,8 +509,7 @@ check "make doctor: tells, and changes nothing" check_doctor
 for key in $(kernel_keys); do
 	check "patches: $key applies (git am, quilt)" check_applies "$key"
 done
-for patch in patches/6.12/*/*.patch tests/mutants/*/*.patch; do
-	# A cover letter changes nothing.
-	[[ ! -f $patch || ${patch##*/} == 0000-* ]] || check "checkpatch: ${patch#patches/}" check_checkpatch "$patch"
+for file in patches/6.12/*/*.patch patches/6.12/*/repro/*.c tests/mutants/*/*.patch; do
+	[[ ! -f $file ]] || check "checkpatch: ${file#patches/}" check_checkpatch "$file"
 done
 run_checks

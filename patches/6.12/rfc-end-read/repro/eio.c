@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * eio delay.ko, in a folder on ext4 with blocks of 1 KB: reads a healthy file, and counts the reads that
- * fail. The end of another file's reads is late, by delay.ko, and what is read gets its pages. I/O has to
- * complete on CPU 0.
+ * eio delay.ko, in a folder on ext4 with blocks of 1 KB: reads a healthy file, and counts the
+ * reads that fail. The end of another file's reads is late, by delay.ko, and what is read gets its
+ * pages. I/O has to complete on CPU 0.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -18,7 +19,7 @@
 
 enum { PAGE = 4096, PAGES = 32, CALLS = 400 };
 static int a, b;
-static volatile int at;
+static atomic_int at;
 
 static int file(const char *name, int pages)
 {
