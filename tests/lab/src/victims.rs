@@ -14,8 +14,14 @@ use std::fs;
 /// What scripts/victims.sh says.
 #[derive(clap::Args)]
 pub struct Args {
-    #[arg(long, value_name = "KEY", default_value = "stock")]
-    kernel: String,
+    /// Which kernel; several, with commas, are set side by side
+    #[arg(
+        long = "kernel",
+        value_name = "KEY",
+        default_value = "stock",
+        value_delimiter = ','
+    )]
+    kernels: Vec<String>,
     /// Which, with commas; otherwise all
     #[arg(long)]
     only: Option<String>,
@@ -25,22 +31,48 @@ pub struct Args {
 const SHIPPED: &str = "stock";
 
 pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
-    let mut boot = Boot::of_scripts(lab, &args.kernel, "victims", &["victims"])?;
+    let mut guests = Vec::new();
+    for kernel in &args.kernels {
+        guests.push((kernel.as_str(), one(lab, kernel, args.only.as_deref())?));
+    }
+    let passed = |(_, guest): &(_, Guest)| guest.result.outcome == Outcome::Pass;
+    if let [guest] = &guests[..] {
+        return Ok(passed(guest));
+    }
+    let columns: Vec<(&str, Vec<Victim>)> = guests
+        .iter()
+        .map(|(key, guest)| (*key, Victim::all(guest)))
+        .collect();
+    println!("{}", side_by_side(&columns));
+    // Whom a fix saves is the result, and no failure; that a guest did not come to its end is one.
+    let whole = |columns: &[(&str, Vec<Victim>)]| {
+        let names = |victims: &[Victim]| -> Vec<String> {
+            victims.iter().map(|v| v.name.to_string()).collect()
+        };
+        columns
+            .iter()
+            .all(|(_, victims)| !victims.is_empty() && names(victims) == names(&columns[0].1))
+    };
+    Ok(whole(&columns) && guests.iter().filter(|(key, _)| *key == SHIPPED).all(passed))
+}
+
+fn one(lab: &Lab, kernel: &str, only: Option<&str>) -> Result<Guest> {
+    let mut boot = Boot::of_scripts(lab, kernel, "victims", &["victims"])?;
     boot.live = true;
     let mut set = |name: &str, value: String| boot.env.push((name.to_string(), value));
     set("WW_DETECT", "1".to_string());
-    if let Some(only) = &args.only {
+    if let Some(only) = only {
         set("WW_VICTIMS", only.replace(',', " "));
     }
-    if args.kernel != SHIPPED {
+    if kernel != SHIPPED {
         set("WW_EIO", "no".to_string());
     }
-    let guest = soak::run(lab, &boot, args.only.as_deref().unwrap_or("all of them"))?;
+    let guest = soak::run(lab, &boot, only.unwrap_or("all of them"))?;
     let build = boot.kernel.dir.file_name().unwrap_or_default();
     let text = page(&build.to_string_lossy(), &guest);
     fs::write(guest.dir.join("table.md"), &text)?;
     println!("\n{text}");
-    Ok(guest.result.outcome == Outcome::Pass)
+    Ok(guest)
 }
 
 /// One of the script's lines that are meant for this.
@@ -72,6 +104,19 @@ impl<'a> Victim<'a> {
             afterwards: next()?,
         })
     }
+
+    fn all(guest: &'a Guest) -> Vec<Self> {
+        guest.console.results().filter_map(Self::of).collect()
+    }
+
+    /// What came of it on one of several kernels.
+    fn cell(&self) -> String {
+        let calls = format!("{} of {}", self.wrong, self.calls);
+        match self.told {
+            "0" => calls,
+            told => format!("{calls} ({told})"),
+        }
+    }
 }
 
 /// What came of it, as the documents have it.
@@ -86,7 +131,7 @@ fn page(build: &str, guest: &Guest) -> String {
         "reports that name it",
     ]);
     let mut afterwards = String::new();
-    for victim in guest.console.results().filter_map(Victim::of) {
+    for victim in Victim::all(guest) {
         victims.add_row([
             victim.name,
             victim.place,
@@ -101,6 +146,24 @@ fn page(build: &str, guest: &Guest) -> String {
     format!(
         "victims on {build}: {}\n\n{victims}\n\nAfterwards:\n\n{afterwards}",
         guest.result.why
+    )
+}
+
+/// The same victims on several kernels, in the order of the first one.
+fn side_by_side(kernels: &[(&str, Vec<Victim>)]) -> String {
+    let mut header = vec!["victim", "on"];
+    header.extend(kernels.iter().map(|(key, _)| *key));
+    let mut rows = table(header);
+    for victim in kernels.first().map_or(&[][..], |(_, victims)| victims) {
+        let mut row = vec![victim.name.to_string(), victim.place.to_string()];
+        row.extend(kernels.iter().map(|(_, victims)| {
+            let same = victims.iter().find(|other| other.name == victim.name);
+            same.map_or("-".to_string(), Victim::cell)
+        }));
+        rows.add_row(row);
+    }
+    format!(
+        "{rows}\n\nCalls with a wrong answer, and of how many; in brackets reports that name the task, if there are any.\n"
     )
 }
 
@@ -119,5 +182,25 @@ mod tests {
         assert_eq!(victim.afterwards, "it can be swapped to");
         assert_eq!(Victim::of("# victim: swapon|ext4"), None);
         assert_eq!(Victim::of("ok 1 swapon"), None);
+    }
+
+    #[test]
+    fn kernels_stand_side_by_side() {
+        let of = |lines: &[&'static str]| -> Vec<Victim> {
+            lines.iter().map(|line| Victim::of(line).unwrap()).collect()
+        };
+        let stock = of(&[
+            "# victim: swapon|ext4|x|10|19|19|9|y",
+            "# victim: proc-mem|ext4|x|10|10|10|10|y",
+        ]);
+        let fixed = of(&["# victim: swapon|ext4|x|0|30|28|0|y"]);
+        let text = side_by_side(&[("stock", stock), ("fixed", fixed)]);
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        assert_eq!(rows[0][1..5], ["victim", "on", "stock", "fixed"]);
+        assert_eq!(rows[2][1..5], ["swapon", "ext4", "10 of 19 (9)", "0 of 30"]);
+        assert_eq!(rows[3][1..5], ["proc-mem", "ext4", "10 of 10 (10)", "-"]);
     }
 }
