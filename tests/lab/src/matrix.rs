@@ -154,6 +154,9 @@ pub struct Cell {
     pub evidence: String,
     /// Findings of wakewatch's during the race, by verdict.
     pub verdicts: BTreeMap<String, u64>,
+    /// Tasks that were woken by them.
+    #[serde(default)]
+    pub woken: u64,
     pub log: PathBuf,
 }
 
@@ -553,6 +556,7 @@ fn measure(lab: &Lab, key: &str, run: &mut dyn FnMut(&Boot) -> Result<Guest>) ->
                 mark: Mark::Unknown,
                 evidence: "no guest came to it".to_string(),
                 verdicts: BTreeMap::new(),
+                woken: 0,
                 log: PathBuf::new(),
             },
         );
@@ -586,10 +590,12 @@ fn cell(guest: &Guest, race: &str) -> Option<Cell> {
     let counted =
         counted.map(|stats| debugfs::findings(|name| stats.get(name).copied().unwrap_or(0)));
     let counted = counted.map(|counted| without_live(counted, &all));
+    let woken = guest.result.stats.get(race).and_then(|s| s.get("victims"));
     Some(Cell {
         mark,
         evidence,
         verdicts: counted.unwrap_or(reports),
+        woken: woken.copied().unwrap_or(0),
         log: guest.dir.join("console.log"),
     })
 }

@@ -134,6 +134,7 @@ fn cell(guest: &Guest, race: &str) -> Cell {
         mark,
         evidence,
         verdicts: debugfs::findings(stat),
+        woken: stat("victims"),
         log: guest.dir.join("console.log"),
     }
 }
@@ -180,16 +181,26 @@ fn late(freed: u64, delayed: u64) -> (Mark, String) {
     }
 }
 
-/// What wakewatch said of a race, with numbers.
+/// What wakewatch said of the races, with numbers.
 fn said(row: &Row) -> String {
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
     for (verdict, n) in row.cells.values().flat_map(|cell| &cell.verdicts) {
         *all.entry(verdict.clone()).or_default() += n;
     }
+    let woken = row.cells.values().map(|cell| cell.woken).sum();
     match &row.error {
         Some(_) => "not built".to_string(),
-        None if all.is_empty() => "nothing".to_string(),
-        None => debugfs::by_verdict(&all),
+        None => in_words(&all, woken),
+    }
+}
+
+/// "reused 3, 2 tasks woken"
+fn in_words(verdicts: &BTreeMap<String, u64>, woken: u64) -> String {
+    let told = debugfs::by_verdict(verdicts);
+    match (told.is_empty(), woken) {
+        (true, _) => "nothing".to_string(),
+        (false, 1) => format!("{told}, 1 task woken"),
+        (false, _) => format!("{told}, {woken} tasks woken"),
     }
 }
 
@@ -247,7 +258,8 @@ pub fn text(rows: &[Row]) -> String {
         for (race, _) in RACES {
             if let Some(cell) = row.cells.get(*race) {
                 let sign = cell.mark.sign();
-                out.push_str(&format!("  - {race} {sign}: {}\n", cell.evidence));
+                let said = in_words(&cell.verdicts, cell.woken);
+                out.push_str(&format!("  - {race} {sign}: {}; {said}\n", cell.evidence));
             }
         }
     }
@@ -322,11 +334,17 @@ mod tests {
                 mark,
                 evidence,
                 verdicts: BTreeMap::from([("zero-ref".to_string(), 2), ("reused".to_string(), 1)]),
+                woken: 1,
                 log: "log".into(),
             },
         );
         let text = text(&[row]);
-        for want in ["LOST", "reused 1, zero-ref 2", "3 of 7 delayed"] {
+        for want in [
+            "LOST",
+            "reused 1, zero-ref 2, 1 task woken |",
+            "3 of 7 delayed",
+            "meanwhile; reused 1, zero-ref 2, 1 task woken",
+        ] {
             assert!(text.contains(want), "{want}: {text}");
         }
     }
