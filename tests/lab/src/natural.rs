@@ -118,12 +118,19 @@ fn page(guest: &Guest) -> Result<String> {
     counts.add_row(["events missed", &missed.to_string()]);
     let reports = guest.console.reports(guest.console.all());
     let lengths = lengths(&snapshot, &reports);
-    let mut by_length = table(["window of", "windows", "lost", "tasks woken by that"]);
+    let mut by_length = table([
+        "window of",
+        "windows",
+        "lost",
+        "share",
+        "tasks woken by that",
+    ]);
     for (power, length) in lengths {
         by_length.add_row([
             format!("{} and more", debugfs::length(power)),
             length.windows.to_string(),
             length.lost.to_string(),
+            length.share(),
             length.victims.to_string(),
         ]);
     }
@@ -135,6 +142,17 @@ struct Length {
     windows: u64,
     lost: u64,
     victims: u64,
+}
+
+impl Length {
+    /// Of its windows, those that were lost.
+    fn share(&self) -> String {
+        match (self.lost, self.windows) {
+            (0, _) => "0".to_string(),
+            (_, 0) => "-".to_string(),
+            (lost, windows) => format!("{:.2} %", 100.0 * lost as f64 / windows as f64),
+        }
+    }
 }
 
 /// Windows of ends of reads by their length, and the reports of wakes that ended such.
@@ -183,5 +201,8 @@ mod tests {
         };
         let wanted = [(10, length(5, 0, 0)), (20, length(3, 1, 2))];
         assert_eq!(all, wanted.into_iter().collect());
+        assert_eq!([&all[&10], &all[&20]].map(Length::share), ["0", "33.33 %"]);
+        // Of another site's windows there are no lengths.
+        assert_eq!(length(0, 1, 0).share(), "-");
     }
 }
