@@ -43,7 +43,8 @@ pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
         .iter()
         .map(|(key, guest)| (*key, Victim::all(guest)))
         .collect();
-    println!("{}", side_by_side(&columns));
+    let lost: Vec<Option<Lost>> = args.kernels.iter().map(|key| Lost::of(key)).collect();
+    println!("{}", side_by_side(&columns, &lost));
     // Whom a fix saves is the result, and no failure; that a guest did not come to its end is one.
     let whole = |columns: &[(&str, Vec<Victim>)]| {
         let names = |victims: &[Victim]| -> Vec<String> {
@@ -109,12 +110,46 @@ impl<'a> Victim<'a> {
         guest.console.results().filter_map(Self::of).collect()
     }
 
-    /// What came of it on one of several kernels.
-    fn cell(&self) -> String {
-        let calls = format!("{} of {}", self.wrong, self.calls);
-        match self.told {
-            "0" => calls,
-            told => format!("{calls} ({told})"),
+    /// What came of it on one of several kernels, and what the model says of that kernel if it says otherwise.
+    fn cell(&self, lost: Option<&Lost>) -> String {
+        let mut text = format!("{} of {}", self.wrong, self.calls);
+        if self.told != "0" {
+            text.push_str(&format!(" ({})", self.told));
+        }
+        if let Some(lost) = lost {
+            match (self.wrong != "0", lost.is_victim(self.name)) {
+                (true, false) => text.push_str(" / ok"),
+                (false, true) => text.push_str(" / LOST"),
+                _ => {}
+            }
+        }
+        text
+    }
+}
+
+/// Who has a folio_wait_locked() of its own: all others wait in filemap_read_folio().
+const OWN_WAIT: &[&str] = &["f2fs-stat", "f2fs-rmdir", "gfs2-remount"];
+
+/// Which of the two the model says that a kernel does not save.
+struct Lost {
+    read_folio: bool,
+    own_wait: bool,
+}
+
+impl Lost {
+    /// Nothing where there is no model of the kernel.
+    fn of(key: &str) -> Option<Self> {
+        let lost = wakewatch_model::reads::lost(key)?.lost;
+        Some(Self {
+            read_folio: lost.contains_key("read-eio"),
+            own_wait: lost.contains_key("own-wait"),
+        })
+    }
+
+    fn is_victim(&self, name: &str) -> bool {
+        match OWN_WAIT.contains(&name) {
+            true => self.own_wait,
+            false => self.read_folio,
         }
     }
 }
@@ -149,21 +184,22 @@ fn page(build: &str, guest: &Guest) -> String {
     )
 }
 
-/// The same victims on several kernels, in the order of the first one.
-fn side_by_side(kernels: &[(&str, Vec<Victim>)]) -> String {
+/// The same victims on several kernels, in the order of the first one; `lost` is the model's, by kernel.
+fn side_by_side(kernels: &[(&str, Vec<Victim>)], lost: &[Option<Lost>]) -> String {
     let mut header = vec!["victim", "on"];
     header.extend(kernels.iter().map(|(key, _)| *key));
     let mut rows = table(header);
     for victim in kernels.first().map_or(&[][..], |(_, victims)| victims) {
         let mut row = vec![victim.name.to_string(), victim.place.to_string()];
-        row.extend(kernels.iter().map(|(_, victims)| {
+        row.extend(kernels.iter().zip(lost).map(|((_, victims), lost)| {
             let same = victims.iter().find(|other| other.name == victim.name);
-            same.map_or("-".to_string(), Victim::cell)
+            same.map_or("-".to_string(), |same| same.cell(lost.as_ref()))
         }));
         rows.add_row(row);
     }
     format!(
-        "{rows}\n\nCalls with a wrong answer, and of how many; in brackets reports that name the task, if there are any.\n"
+        "{rows}\n\nCalls with a wrong answer, and of how many; in brackets reports that name the task, if there are any;\n\
+         after a stroke the model, where it says otherwise.\n"
     )
 }
 
@@ -194,7 +230,7 @@ mod tests {
             "# victim: proc-mem|ext4|x|10|10|10|10|y",
         ]);
         let fixed = of(&["# victim: swapon|ext4|x|0|30|28|0|y"]);
-        let text = side_by_side(&[("stock", stock), ("fixed", fixed)]);
+        let text = side_by_side(&[("stock", stock), ("fixed", fixed)], &[None, None]);
         let rows: Vec<Vec<&str>> = text
             .lines()
             .map(|line| line.split('|').map(str::trim).collect())
@@ -202,5 +238,23 @@ mod tests {
         assert_eq!(rows[0][1..5], ["victim", "on", "stock", "fixed"]);
         assert_eq!(rows[2][1..5], ["swapon", "ext4", "10 of 19 (9)", "0 of 30"]);
         assert_eq!(rows[3][1..5], ["proc-mem", "ext4", "10 of 10 (10)", "-"]);
+    }
+
+    #[test]
+    fn the_model_has_an_opinion() {
+        let cell = |line: &'static str, key| {
+            let lost = Lost::of(key);
+            Victim::of(line).unwrap().cell(lost.as_ref())
+        };
+        let (f2fs, swapon) = (
+            "# victim: f2fs-stat|f2fs|x|10|12|12|10|y",
+            "# victim: swapon|ext4|x|0|30|28|0|y",
+        );
+        // The lock is taken by filemap_read_folio() alone.
+        assert_eq!(cell(f2fs, "read-lock"), "10 of 12 (10)");
+        assert_eq!(cell(f2fs, "read-wait-loop"), "10 of 12 (10) / ok");
+        assert_eq!(cell(swapon, "read-lock"), "0 of 30");
+        assert_eq!(cell(swapon, "stock"), "0 of 30 / LOST");
+        assert_eq!(cell(swapon, "rfc-end-read"), "0 of 30");
     }
 }
