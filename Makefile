@@ -61,7 +61,7 @@ xfstests-compare: setup ## what differs between two runs of it [A= B=]
 live: setup ## how often the live read race is lost with nothing delayed [KERNEL=stock DURATION=5 CPUS=2 BUSY=0 BESIDE=nothing]
 	@KERNEL='$(SHIPPED)' $(S)/live.sh
 
-victims: setup ## whom the live read race hurts, and how, one table [KERNEL=stock ONLY=]
+victims: setup ## whom the live read race hurts, and how, one table; several kernels, with commas, side by side [KERNEL=stock ONLY=]
 	@KERNEL='$(SHIPPED)' $(S)/victims.sh
 
 findings: setup ## what healthy kernels have said by themselves, in all runs of this machine [STORIES=1]

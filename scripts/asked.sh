@@ -231,7 +231,8 @@ check_value() { # NAME VALUE VERB...
 	file) [[ -f $value ]] || refuse "$name=$value: no such file" ;;
 	kernel | variant | listed | flag | switch | names)
 		words=$value
-		[[ $(kind "$name") != names ]] || words=${value//,/ }
+		# Of kernels `make victims` takes several, too.
+		if [[ $(kind "$name") == names || ($name == KERNEL && " $* " == *' victims '*) ]]; then words=${value//,/ }; fi
 		for word in $words; do
 			[[ " $list " != *" $word "* ]] || continue
 			# shellcheck disable=SC2046,SC2086
