@@ -24,7 +24,7 @@ MAKEFILE=$WW_ROOT/Makefile
 #   directory, file              which has to be there
 #   text                         whoever takes it looks at it
 VARIABLES='
-KERNEL          kernel    which kernel: stock, broken, fixed, debian (as it was installed), or a series of patches/6.12
+KERNEL          kernel    which kernel: stock, broken, fixed, debian (as it was installed), or a series of patches/6.12; of victims several, with commas between
 CONFIG_VARIANT  variant   what more the configuration of the kernel has
 LINUX           directory a 6.12 tree in place of the source package; it is only read
 WAKEWATCH_CACHE text      where kernels, tools and runs are kept

@@ -271,6 +271,8 @@ check_asked_refuses() {
 	asked_wrong "KERNEL=brokn: there is no brokn; the nearest is broken" shell KERNEL=brokn
 	asked_wrong "KERNEL=fix: there is no fix; the nearest is fixed" live KERNEL=fix
 	asked_wrong "KERNEL=get-arond: there is no get-arond; the nearest is get-around" kernel KERNEL=get-arond
+	asked_wrong "KERNEL=stock,fixed: there is no stock,fixed" live KERNEL=stock,fixed
+	asked_wrong "KERNEL=stock,brokn: there is no brokn; the nearest is broken" victims KERNEL=stock,brokn
 	asked_wrong "KERNEL=fixed: there is no fixed; the nearest is debian" repro KERNEL=fixed
 	asked_wrong "FORM=ext5: there is no ext5; the nearest is 4k (there are 4k, 1k, " stress FORM=ext5
 	asked_wrong "BESIDE=realtme: there is no realtme; the nearest is realtime" live BESIDE=realtme
@@ -297,6 +299,7 @@ check_asked_refuses() {
 	asked_right setup test JOBS=1
 	asked_right kernel KERNEL=mutant-wake-tail
 	asked_right stress DURATION=010 FORM=btrfs MEMORY=2048M DELAY='where=after-clear us=20000 every=50'
+	asked_right victims KERNEL=stock,read-wait-loop
 	asked_right victims CONFIG_VARIANT=none ONLY=swapon,proc-mem
 	asked_right matrix ONLY=stock,get-around PART=price FRESH=1 WAKEWATCH_CACHE="$d/a cache's"
 	asked_right help
