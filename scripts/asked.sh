@@ -24,9 +24,10 @@ MAKEFILE=$WW_ROOT/Makefile
 #   directory, file              which has to be there
 #   text                         whoever takes it looks at it
 VARIABLES='
-KERNEL          kernel    which kernel: stock, broken, fixed, debian (as it was installed), or a series of patches/6.12; of victims several, with commas between
+KERNEL          kernel    which kernel: stock, broken, fixed, debian (as it was installed), or a directory of patches/SERIES; of victims several, with commas between
+SERIES          text      of which version: 6.12, or 7.3, which the backports of Debian 13 have
 CONFIG_VARIANT  variant   what more the configuration of the kernel has
-LINUX           directory a 6.12 tree in place of the source package; it is only read
+LINUX           directory a tree of 6.12 or later in place of the source package; it is only read
 WAKEWATCH_CACHE text      where kernels, tools and runs are kept
 DURATION        number 1..  minutes of guest time
 CYCLES          number 1..  loads and unloads
@@ -54,7 +55,7 @@ KDIR            directory a kernel to build against: its build directory, or its
 RELEASE         text      a kernel that is installed, as uname -r says it
 '
 # What all verbs take.
-EVERYWHERE='CONFIG_VARIANT LINUX WAKEWATCH_CACHE'
+EVERYWHERE='CONFIG_VARIANT SERIES LINUX WAKEWATCH_CACHE'
 
 # Other words for what there is, for who has one of them in mind.
 ALIASES='

@@ -403,7 +403,7 @@ check_doctor() {
 	kvm_says "no, $d/device opens, but a BIOS does not come to its end in it: error: failed to set MSR" "$d/vmx" "$d/device" "$d/aborts"
 	# It knows the kernels of the Makefile's verbs.
 	kernels=$(bash -c '. "$PWD/scripts/doctor.sh"; kernels_of repro | xargs; kernels_of soak; kernels_of live; kernels_of test | grep -c mutant-' scripts/doctor.sh)
-	[[ $kernels == $'stock broken fixed read-ref-if-waiters\nfixed\nstock\n'"$(find tests/mutants -name series | wc -l)" ]] || {
+	[[ $kernels == $'stock broken fixed read-ref-if-waiters\nfixed\nstock\n'"$(find tests/mutants/6.12 -name series | wc -l)" ]] || {
 		echo "kernels of repro, soak, live, and mutants of test: $kernels"
 		return 1
 	}
@@ -434,9 +434,25 @@ check_doctor() {
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 export GIT_AUTHOR_NAME=lab GIT_AUTHOR_EMAIL=lab@localhost GIT_COMMITTER_NAME=lab GIT_COMMITTER_EMAIL=lab@localhost
 
-kernel_keys() {
+# All series, whichever the kernels are of.
+every_series() {
+	find patches -mindepth 1 -maxdepth 1 -name '[0-9]*' -printf '%f\n' | sort -V
+}
+
+# Each by its own source, or by the tree of LINUX that is nearest to it; without either it is a skip.
+source_of() { # SERIES
+	if [[ -n ${LINUX:-} && $1 == "$TREE_SERIES" ]]; then return; fi
+	unset LINUX
+	compgen -G "/usr/src/linux-source-$1*.tar.xz" >/dev/null || {
+		echo "no source of $1 here: make setup SERIES=$1"
+		return 4
+	}
+	export SERIES=$1
+}
+
+kernel_keys() { # SERIES
 	local series name
-	for series in patches/6.12/*/series; do
+	for series in patches/"$1"/*/series; do
 		name=$(basename "$(dirname "$series")")
 		case $name in
 		regress) echo broken ;;
@@ -445,13 +461,14 @@ kernel_keys() {
 		*) echo "$name" ;;
 		esac
 	done
-	scripts/kernel.sh --mutants | tr ' ' '\n'
+	SERIES=$1 scripts/kernel.sh --mutants | tr ' ' '\n'
 }
 
 # Two ways of applying, as two kinds of people do it, on a small repository of
 # the files concerned; both must give the same.
-check_applies() { # KEY
-	local key=$1 patches quilt_dir
+check_applies() { # SERIES KEY
+	local key=$2 patches quilt_dir
+	source_of "$1"
 	scratch_dir
 	patches=$(scripts/kernel.sh --patches "$key")
 	[[ -n $patches ]] || {
@@ -480,16 +497,40 @@ check_applies() { # KEY
 	diff -r "$SCRATCH/git" "$quilt_dir"
 }
 
-check_checkpatch() { # PATCH or source FILE.c
+check_checkpatch() { # SERIES, PATCH or source FILE.c
 	local tree option=()
-	[[ $1 != *.c ]] || option=(--file)
+	source_of "$1"
+	[[ $2 != *.c ]] || option=(--file)
 	tree=$(scripts/kernel.sh --tree)
 	# Not from the clone: where there is a .git, checkpatch takes a committed patch
 	# for a source file.
 	cd "$tree"
 	# MISSING_SIGN_OFF: a person signs a patch off when sending it, and nobody
 	# has yet. UNKNOWN_COMMIT_ID: the source package has no history to look in.
-	perl scripts/checkpatch.pl --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID "${option[@]}" -- "$WW_ROOT/$1"
+	perl scripts/checkpatch.pl --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID "${option[@]}" -- "$WW_ROOT/$2"
+}
+
+# A patch that two series share is kept in the older one's directory, and the newer one's series names it.
+check_not_twice() {
+	local twice
+	twice=$(find patches tests/mutants -name '*.patch' -exec sha256sum {} + | sort | uniq -w 64 -D | sed 's/^[^ ]* *//')
+	[[ -z $twice ]] || {
+		printf 'kept more than once:\n%s\n' "$twice"
+		return 1
+	}
+}
+
+# Not a few: what one version has, the others have, unless a reason is given here.
+check_series_whole() {
+	local dir lost
+	for dir in patches tests/mutants; do
+		lost=$(for series in $(every_series); do (cd "$dir/$series" && find . -name series -printf '%h\n'); done |
+			sort | uniq -c | awk -v all="$(every_series | wc -l)" '$1 != all { print $2 }')
+		[[ -z $lost ]] || {
+			printf 'in %s, and not of every version:\n%s\n' "$dir" "$lost"
+			return 1
+		}
+	done
 }
 
 # ---------------------------------------------------------------- the list
@@ -510,10 +551,15 @@ check "module: what it can't be built against is refused in a line" check_module
 check "make: what there is not is refused in a line, with the nearest" check_asked_refuses
 check "make: verbs, variables and defaults are the same in Makefile and scripts" check_verbs_agree
 check "make doctor: tells, and changes nothing" check_doctor
-for key in $(kernel_keys); do
-	check "patches: $key applies (git am, quilt)" check_applies "$key"
-done
-for file in patches/6.12/*/*.patch patches/6.12/*/repro/*.c tests/mutants/*/*.patch; do
-	[[ ! -f $file ]] || check "checkpatch: ${file#patches/}" check_checkpatch "$file"
+TREE_SERIES=$(scripts/kernel.sh --series)
+check "patches: none is kept twice" check_not_twice
+check "patches: every version has every series" check_series_whole
+for series in $(every_series); do
+	for key in $(kernel_keys "$series"); do
+		check "patches: $key of $series applies (git am, quilt)" check_applies "$series" "$key"
+	done
+	for file in patches/"$series"/*/*.patch patches/"$series"/*/repro/*.c tests/mutants/"$series"/*/*.patch; do
+		[[ ! -f $file ]] || check "checkpatch: ${file#patches/}" check_checkpatch "$series" "$file"
+	done
 done
 run_checks

@@ -1,21 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [LINUX=/path/to/tree] [CONFIG_VARIANT=NAME] kernel.sh KEY...
-#        kernel.sh --keys
-#        [LINUX=...] kernel.sh --tree | --mutants | --patches KEY | --pristine DIR KEY
+# Usage: [SERIES=6.12] [LINUX=/path/to/tree] [CONFIG_VARIANT=NAME] kernel.sh KEY...
+#        [SERIES=...] kernel.sh --keys
+#        [SERIES=...] [LINUX=...] kernel.sh --series | --tree | --mutants | --patches KEY | --pristine DIR KEY
 #
 # Builds what is not in the cache, and prints one directory per KEY:
 #   stock   the tree as it ships
-#   broken  stock + patches/6.12/regress
-#   fixed   broken + patches/6.12/fix
-#   NAME    broken + patches/6.12/NAME, or on what `# base: KEY` in its series says:
+#   broken  stock + patches/SERIES/regress
+#   fixed   broken + patches/SERIES/fix
+#   NAME    broken + patches/SERIES/NAME, or on what `# base: KEY` in its series says:
 #           stock, broken or fixed
-#   mutant-NAME  the same with tests/mutants/NAME: a bug for wakewatch to find
+#   mutant-NAME  the same with tests/mutants/SERIES/NAME: a bug for wakewatch to find
 #   debian  the distribution's own, as it was installed: the newest in /lib/modules
 #           whose headers say CONFIG_RUST=y. Nothing of it is built, see crates.sh
-# --keys prints what KEY may be,
-# --tree the project's source tree (as patched as the last build left it),
+# SERIES is 6.12 unless said; of a tree of LINUX it is the one nearest to the tree's version.
+# --series prints it, --keys what KEY may be, --tree the project's source tree (as patched as the last build left it),
 # --mutants the KEYs of all mutants, --patches the patches that make KEY, and --pristine copies the files that these
 # change into DIR as they ship.
 #
@@ -26,8 +26,6 @@
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
-PATCHES=$WW_ROOT/patches/6.12
-MUTANTS=$WW_ROOT/tests/mutants
 FRAGMENTS=("$WW_ROOT/.config.fragment")
 if [[ -n ${CONFIG_VARIANT:-} ]]; then
 	[[ -f $WW_ROOT/tests/config/$CONFIG_VARIANT.fragment ]] ||
@@ -39,22 +37,60 @@ RECIPE=1
 
 # ---------------------------------------------------------------- the source
 
+all_series() { # as their directories are called, one a line
+	find "$WW_ROOT/patches" -mindepth 1 -maxdepth 1 -name '[0-9]*' -printf '%f\n' | sort -V
+}
+
+# release_number 6.12.3: how many releases that one comes after 6.0. 6.19 was followed by 7.0, and may
+# have been renamed; what comes after 7.x is not known.
+release_number() {
+	local major minor
+	IFS=. read -r major minor _ <<<"$1"
+	echo $(((major - 6) * 20 + minor))
+}
+
+nearest_series() { # VERSION
+	local series here distance least='' nearest=''
+	here=$(release_number "$1")
+	while read -r series; do
+		distance=$(($(release_number "$series") - here))
+		distance=${distance#-}
+		# Of two as near the later one.
+		if [[ -z $least ]] || ((distance <= least)); then least=$distance nearest=$series; fi
+	done < <(all_series)
+	echo "$nearest"
+}
+
+# Sets SERIES, PATCHES, MUTANTS, and of a tree of LINUX also SOURCE and VERSION.
+find_series() {
+	[[ -z ${SERIES:-} || $(all_series) =~ (^|$'\n')"$SERIES"($|$'\n') ]] ||
+		die "SERIES=$SERIES: there is $(all_series | paste -sd ' ')"
+	if [[ -n ${LINUX:-} ]]; then
+		SOURCE=$(cd "$LINUX" 2>/dev/null && pwd -P) || die "LINUX=$LINUX: no such directory"
+		[[ -r $SOURCE/Makefile && -e $SOURCE/mm/filemap.c && -e $SOURCE/Kbuild ]] || die "LINUX=$LINUX: not a Linux kernel tree"
+		VERSION=$(tree_version "$SOURCE")
+		at_least 6.12 "$VERSION" || die "LINUX=$LINUX: version $VERSION, and wakewatch needs 6.12 or later"
+		: "${SERIES:=$(nearest_series "$VERSION")}"
+	fi
+	: "${SERIES:=6.12}"
+	PATCHES=$WW_ROOT/patches/$SERIES
+	MUTANTS=$WW_ROOT/tests/mutants/$SERIES
+	# What a series' kernels have otherwise.
+	[[ ! -e $PATCHES/config.fragment ]] || FRAGMENTS=("${FRAGMENTS[0]}" "$PATCHES/config.fragment" "${FRAGMENTS[@]:1}")
+}
+
 # Sets SOURCE (tarball or directory), VERSION, SOURCE_ID (what it contains) and
 # SRC (the project's directory for it).
 find_source() {
 	local name
 	if [[ -n ${LINUX:-} ]]; then
-		SOURCE=$(cd "$LINUX" 2>/dev/null && pwd -P) || die "LINUX=$LINUX: no such directory"
-		[[ -r $SOURCE/Makefile && -e $SOURCE/mm/filemap.c && -e $SOURCE/Kbuild ]] || die "LINUX=$LINUX: not a Linux kernel tree"
-		VERSION=$(tree_version "$SOURCE")
-		[[ $VERSION == 6.12.* ]] || die "LINUX=$LINUX: version $VERSION, and the patches are for 6.12.y"
 		SOURCE_ID=$(tree_id)
 		# The same directory whatever the tree's state, so that a change in the
 		# tree is an incremental build too.
 		name=${SOURCE##*/}-$(sha <<<"$SOURCE")
 	else
-		SOURCE=$(find /usr/src -maxdepth 1 -name 'linux-source-6.12*.tar.xz' 2>/dev/null | sort -V | tail -n 1)
-		[[ -n $SOURCE ]] || die "no /usr/src/linux-source-6.12*.tar.xz; run: make setup (or give LINUX=/path/to/tree)"
+		SOURCE=$(find /usr/src -maxdepth 1 -name "linux-source-$SERIES*.tar.xz" 2>/dev/null | sort -V | tail -n 1)
+		[[ -n $SOURCE ]] || die "no /usr/src/linux-source-$SERIES*.tar.xz; run: make setup SERIES=$SERIES (or give LINUX=/path/to/tree)"
 		SOURCE_ID=$(stat -c '%n %s %Y' "$SOURCE")
 		name=$(sha <<<"$SOURCE_ID")
 	fi
@@ -151,7 +187,7 @@ prepare_tree() {
 		publish "$SCRATCH" "$TREE"
 	fi
 	VERSION=$(tree_version "$TREE")
-	[[ $VERSION == 6.12.* ]] || die "$SOURCE: version $VERSION, and the patches are for 6.12.y"
+	[[ -n ${LINUX:-} || $VERSION == "$SERIES".* ]] || die "$SOURCE: version $VERSION, and not $SERIES"
 }
 
 # ---------------------------------------------------------------- patches
@@ -199,7 +235,7 @@ series_patches() { # KEY: the patch files that make it, in order
 		[[ -f $dir/series ]] || die "no such series: $dir/series"
 		while read -r name _; do
 			[[ -f $dir/$name ]] || die "$dir/series names $name, which is not there"
-			printf '%s\n' "$dir/$name"
+			realpath -s "$dir/$name"
 		done < <(grep -v '^ *\(#\|$\)' "$dir/series")
 	done <<<"$dirs"
 }
@@ -297,12 +333,21 @@ apply() {
 	pristine_copy "$SCRATCH" "${files[@]}"
 	: >"$log"
 	for patch in "$@"; do
-		patch -d "$SCRATCH" -p1 --batch --no-backup-if-mismatch --fuzz=0 <"$patch" >>"$log" 2>&1 || {
-			sed 's/^/    /' "$log" >&2
-			die "${patch#"$WW_ROOT"/} does not apply to $VERSION; log: $log"
-		}
+		# --force: what is in the tree already is no reason to take it out.
+		patch -d "$SCRATCH" -p1 --force --no-backup-if-mismatch --fuzz=0 <"$patch" >"$log.last" 2>&1 || refused "$patch" "$log.last"
+		cat "$log.last" >>"$log"
 	done
 	install_files "$SCRATCH" "${files[@]}"
+}
+
+# refused PATCH LOG: ends, with the first hunk that patch refused, and how many more there are.
+refused() {
+	local series first more name=${1#"$WW_ROOT"/}
+	first=$(awk '/^patching file / { f = $3 } /^Hunk #.* FAILED/ { print f ": hunk " substr($2, 2) ", line " $5 + 0; exit }' "$2")
+	more=$(grep -c '^Hunk #.* FAILED' "$2") || true
+	sed 's/^/    /' "$2" >&2
+	series=$(sed -n 's,^patches/\([^/]*\)/.*,\1,p' <<<"$name")
+	die "$name does not apply to $VERSION${series:+ (SERIES=$SERIES)}: ${first:-no file to patch}$( ((more < 2)) || echo ", and $((more - 1)) more"); log: $2"
 }
 
 # ---------------------------------------------------------------- the build
@@ -433,18 +478,18 @@ debian)
 	exit
 	;;
 --keys)
+	# Those of one version are those of all.
+	LINUX='' SERIES=6.12
+	find_series
 	echo stock broken fixed debian "$(known_series | paste -sd ' ')"
 	exit
 	;;
 esac
-find_source
+find_series
 
 case ${1:-} in
-'') die "usage: kernel.sh KEY... (stock, broken, fixed, $(known_series | paste -sd ' '))" ;;
---tree)
-	take_build_lock
-	prepare_tree
-	printf '%s\n' "$TREE"
+--series)
+	printf '%s\n' "$SERIES"
 	exit
 	;;
 --mutants)
@@ -453,6 +498,17 @@ case ${1:-} in
 	;;
 --patches)
 	series_patches "${2:?KEY}"
+	exit
+	;;
+'') die "usage: kernel.sh KEY... (stock, broken, fixed, $(known_series | paste -sd ' '))" ;;
+esac
+find_source
+
+case $1 in
+--tree)
+	take_build_lock
+	prepare_tree
+	printf '%s\n' "$TREE"
 	exit
 	;;
 --pristine)

@@ -1,20 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [ONLY=KEY,KEY...] [PART=races|alarms|stress|price|reads] [FRESH=1] matrix.sh
+# Usage: [SERIES=6.12] [ONLY=KEY,KEY...] [PART=races|alarms|stress|price|reads] [FRESH=1] matrix.sh
 #
 # Builds the kernel of each proposal, and has the lab run the same races on all of them, try their
 # assertions, stress them, and count what each costs; and the second table, of the fixes for the end of a
 # read (PART=reads). A series that does not apply is named, with its hunk, and the others go on; the exit
-# status tells. Without ONLY all of patches/6.12 that PART is about, and the kernel as it ships.
+# status tells. Without ONLY all of patches/SERIES that PART is about, and the kernel as it ships.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
 
+patches=patches/$("$WW_ROOT/scripts/kernel.sh" --series)
 if [[ -n ${ONLY:-} ]]; then
 	read -r -a keys <<<"${ONLY//,/ }"
 else
-	series=$(find "$WW_ROOT/patches/6.12" -mindepth 2 -name series -printf '%h\n' | sed 's,.*/,,' | grep -v -e '^regress$' -e '^fix$' -e '^rfc-' | sort)
+	series=$(find "$WW_ROOT/$patches" -mindepth 2 -name series -printf '%h\n' | sed 's,.*/,,' | grep -v -e '^regress$' -e '^fix$' -e '^rfc-' | sort)
 	# What is about the end of a read is called so, and has a table of its own.
 	case ${PART:-} in
 	'') series=$(printf '%s\n' broken "$series") ;;
@@ -25,10 +26,10 @@ else
 fi
 ((${#keys[@]})) || die "ONLY=$ONLY names no proposal"
 for key in "${keys[@]}"; do
-	[[ $key =~ ^[a-z0-9-]+$ ]] || die "ONLY=$ONLY: proposals are named by their directories in patches/6.12, with commas between them"
+	[[ $key =~ ^[a-z0-9-]+$ ]] || die "ONLY=$ONLY: proposals are named by their directories in $patches, with commas between them"
 	case $key in
 	stock | broken) ;;
-	*) [[ -f $WW_ROOT/patches/6.12/$key/series ]] || die "ONLY: no proposal $key in patches/6.12" ;;
+	*) [[ -f $WW_ROOT/$patches/$key/series ]] || die "ONLY: no proposal $key in $patches" ;;
 	esac
 done
 

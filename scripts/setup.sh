@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: setup.sh [--packages | --missing]
+# Usage: [SERIES=6.12] setup.sh [--packages | --missing]
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
-# root), and in the cache a bindgen where Debian's does not serve, an fsx, a
-# virtme-ng and a drgn.
+# root), among them the source of the kernel that SERIES is, and in the cache a
+# bindgen where Debian's does not serve, an fsx, a virtme-ng and a drgn.
 # With --packages only the first half: what is left to root for somebody else. --missing
 # installs nothing, and prints what is missing and what it is for: root's part after a tab.
 
@@ -42,7 +42,6 @@ shellcheck      check: shell scripts
 clang-$WW_LLVM        kernel: the C compiler, and libclang for bindgen
 lld-$WW_LLVM          kernel: the linker
 llvm-$WW_LLVM         kernel: llvm-nm and its kin
-linux-source-6.12  the kernel
 udev            guest: finds the port that carries the exit status
 kmod            guest: insmod
 iproute2        guest: the loopback interface
@@ -83,6 +82,15 @@ bindgen         kernel: bindings
 "
 CONFLICTS_trixie="rustup"
 
+# Where the source of a series comes from, if not from the distribution's own suite.
+source_suite() { # CODENAME SERIES
+	case $1:$2 in
+	*:6.12) ;;
+	trixie:7.3) echo trixie-backports ;;
+	*) return 1 ;;
+	esac
+}
+
 # ---------------------------------------------------------------- what is there
 
 installed() { # PACKAGE...: prints those that are
@@ -117,8 +125,8 @@ apt_update() { # [OPTION...]
 	apt-get -q "$@" update || echo "apt-get update: status $?"
 }
 
-# Debian 12's backports, by an apt configuration of our own: the system's
-# sources stay as they are. The mirror is the one that the system uses.
+# Debian's backports, by an apt configuration of our own: the system's sources
+# stay as they are. The mirror is the one that the system uses.
 BACKPORTS_OPTIONS=()
 configure_backports() { # CODENAME
 	# shellcheck disable=SC2016  # apt's own variables
@@ -137,21 +145,33 @@ configure_backports() { # CODENAME
 	grep -q backports "$dir/sources/debian.list"
 }
 
-install_qemu_backport() { # CODENAME
+install_backport() { # CODENAME PACKAGE
 	configure_backports "$1" || {
 		echo "no mirror found with apt-get indextargets"
 		return 1
 	}
 	apt_update "${BACKPORTS_OPTIONS[@]}"
-	"${APT_GET[@]}" "${BACKPORTS_OPTIONS[@]}" -t "$1-backports" install qemu-system-x86
+	"${APT_GET[@]}" "${BACKPORTS_OPTIONS[@]}" -t "$1-backports" install "$2"
+}
+
+# The series of the kernels that are built; not asked for a tree of one's own.
+series_source() { # CODENAME: sets SOURCE_PACKAGE and SUITE
+	local series
+	SOURCE_PACKAGE='' SUITE=''
+	[[ -z ${LINUX:-} ]] || return 0
+	series=$("$WW_ROOT/scripts/kernel.sh" --series)
+	SOURCE_PACKAGE=linux-source-$series
+	SUITE=$(source_suite "$1" "$series") ||
+		die "SERIES=$series: no suite of Debian $1 has $SOURCE_PACKAGE, Debian 13's backports have; give a tree of it instead: LINUX=/path/to/linux-$series.y"
 }
 
 # Sets TABLE, what is wanted and what for; MISSING, what of it is not here; and of QEMU, QEMU, which
 # there is, and QEMU_MISSING.
 look_for_packages() { # CODENAME
 	local wanted
+	series_source "$1"
 	TABLE=PACKAGES_$1
-	TABLE=$(printf '%s\n' "$PACKAGES_COMMON" "${!TABLE}" | sed '/^$/d')
+	TABLE=$(printf '%s\n' "$PACKAGES_COMMON" "${!TABLE}" "${SOURCE_PACKAGE:+$SOURCE_PACKAGE  the kernel}" | sed '/^$/d')
 	wanted=$(awk '{print $1}' <<<"$TABLE")
 	# shellcheck disable=SC2086  # lists of words
 	MISSING=$(comm -23 <(sort <<<"$wanted") <(installed $wanted))
@@ -171,13 +191,15 @@ print_missing() { # PREFIX
 NO_BACKPORT=$WW_CACHE/apt/no-backport
 
 install_packages() {
-	local codename conflicts
+	local codename conflicts source_missing
 	codename=$(distribution)
 	look_for_packages "$codename"
 	if [[ -z $QEMU_MISSING ]] && ! at_least "$QEMU_WANTED" "$QEMU"; then
 		say "setup: QEMU $QEMU has a known TCG fault (a guest may die in about one boot of 25); $QEMU_WANTED or later was not to be had, remove $NO_BACKPORT to try again"
 	fi
 	[[ -n $MISSING$QEMU_MISSING ]] || return 0
+	source_missing=''
+	if [[ -n $SUITE ]] && grep -qx "$SOURCE_PACKAGE" <<<"$MISSING"; then source_missing=1; fi
 
 	say "setup: needed and not installed on this Debian $codename:"
 	print_missing '  ' >&2
@@ -191,17 +213,20 @@ install_packages() {
 	((EUID == 0)) || die "not root, so nothing was installed; run: sudo make packages"
 
 	run_logged "apt-get update" "$WW_CACHE/logs/apt-update.log" apt_update
+	[[ -z $source_missing ]] || MISSING=$(grep -vx "$SOURCE_PACKAGE" <<<"$MISSING") || true
 	if [[ -n $MISSING ]]; then
 		# shellcheck disable=SC2086
 		run_logged "apt-get install" "$WW_CACHE/logs/apt-install.log" "${APT_GET[@]}" install $MISSING
 	fi
+	[[ -z $source_missing ]] ||
+		run_logged "$SOURCE_PACKAGE from $SUITE" "$WW_CACHE/logs/apt-source.log" install_backport "$codename" "$SOURCE_PACKAGE"
 	[[ -z $QEMU_MISSING ]] || install_qemu "$codename" "$QEMU" "$NO_BACKPORT"
 }
 
 install_qemu() { # CODENAME FOUND MARKER
 	if [[ $1 == bookworm ]]; then
 		# In a subshell, because a failure here is not the end.
-		if (run_logged "QEMU from $1-backports" "$WW_CACHE/logs/apt-qemu.log" install_qemu_backport "$1"); then
+		if (run_logged "QEMU from $1-backports" "$WW_CACHE/logs/apt-qemu.log" install_backport "$1" qemu-system-x86); then
 			return
 		fi
 		mkdir -p "$(dirname "$3")"

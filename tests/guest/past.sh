@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Wakes that don't come by folio_wake_bit(): past.sh none|some. `some' is for a kernel whose folio_end_read()
-# has it inlined (tests/mutants/wake-inlined). Then, on any kernel, as if there were no folio_wake_bit().
+# has it inlined (tests/mutants/6.12/wake-inlined). Then, on any kernel, as if there were no folio_wake_bit().
 #
 # kernel: any
 # memory: 1G
