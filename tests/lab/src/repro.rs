@@ -24,7 +24,8 @@ pub enum Said {
     Bug {
         file: &'static str,
         function: Option<&'static str>,
-        page_dumped: Option<&'static str>,
+        /// One of these is in the line; any line will do if there are none.
+        page_dumped: &'static [&'static str],
     },
 }
 
@@ -73,13 +74,14 @@ pub struct Plan {
 const ORDER0_BUG: Said = Said::Bug {
     file: "fs/ext4/inode.c:",
     function: Some("mpage_prepare_extent_to_map"),
-    page_dumped: None,
+    page_dumped: &[],
 };
 
 const TAIL_BUG: Said = Said::Bug {
     file: "include/linux/page-flags.h:",
     function: None,
-    page_dumped: Some("compound_head & 1"),
+    // 6.12's name of the word, and 7.3's.
+    page_dumped: &["compound_head & 1", "compound_info & 1"],
 };
 
 /// Two rows of any kernel without the bug of 2020.
@@ -450,11 +452,12 @@ fn kernel_wrong(want: Said, splat: Option<&Splat>, outcome: Outcome) -> Option<S
                     return Some(format!("the BUG is in {have}(), not in {want}()"));
                 }
             }
-            if let Some(want) = page_dumped {
-                match &splat.page_dumped {
-                    Some(have) if have.contains(want) => {}
-                    have => return Some(format!("page dumped because: {have:?}, not {want}")),
-                }
+            let have = splat.page_dumped.as_deref();
+            let one_of = |have: &str| page_dumped.iter().any(|want| have.contains(want));
+            if !page_dumped.is_empty() && !have.is_some_and(one_of) {
+                return Some(format!(
+                    "page dumped because: {have:?}, not {page_dumped:?}"
+                ));
             }
             (outcome != Outcome::Panic).then(|| format!("the guest ended in {outcome}"))
         }
@@ -802,6 +805,12 @@ mod tests {
         let why = Some("VM_BUG_ON_PAGE(page->compound_head & 1)");
         let tail = bug(9, "kernel BUG at include/linux/page-flags.h:316!", "f", why);
         assert_eq!(kernel_wrong(TAIL_BUG, Some(&tail), Outcome::Panic), None);
+        let why = Some("VM_BUG_ON_PAGE(page->compound_info & 1)");
+        let tail = bug(9, "kernel BUG at include/linux/page-flags.h:355!", "f", why);
+        assert_eq!(kernel_wrong(TAIL_BUG, Some(&tail), Outcome::Panic), None);
+        let why = Some("VM_BUG_ON_PAGE(PageTail(page))");
+        let tail = bug(9, "kernel BUG at include/linux/page-flags.h:316!", "f", why);
+        assert!(kernel_wrong(TAIL_BUG, Some(&tail), Outcome::Panic).is_some());
         let tail = bug(
             9,
             "kernel BUG at include/linux/page-flags.h:316!",
