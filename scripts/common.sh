@@ -37,6 +37,12 @@ WW_DRGN_VERSION=0.3.0
 WW_DRGN=$WW_CACHE/tools/drgn-$WW_DRGN_VERSION/bin/drgn
 # The major version of the clang packages; both Debian 12 and 13 have it.
 WW_LLVM=19
+# What compiles the C of the project's own kernels, clang or gcc.
+TOOLCHAIN=${TOOLCHAIN:-clang}
+[[ $TOOLCHAIN == clang || $TOOLCHAIN == gcc ]] || {
+	printf '%s: TOOLCHAIN=%s: there are clang and gcc\n' "${0##*/}" "$TOOLCHAIN" >&2
+	exit 1
+}
 
 # CONFIG_RUST needs the compiler whose library source is installed, and that is
 # the distribution's. A rustup toolchain earlier in PATH would be found by make
@@ -92,8 +98,10 @@ project_make_flags() {
 	local bindgen pahole=no-pahole
 	[[ ${CONFIG_VARIANT:-} != btf ]] || pahole=pahole
 	bindgen=$(find_bindgen) || die "no usable bindgen; run: make setup"
-	KERNEL_MAKE_FLAGS=(
-		LLVM="-$WW_LLVM" RUSTC=/usr/bin/rustc HOSTRUSTC=/usr/bin/rustc
+	# bindgen's libclang reads the headers of either.
+	if [[ $TOOLCHAIN == clang ]]; then KERNEL_MAKE_FLAGS=(LLVM="-$WW_LLVM"); else KERNEL_MAKE_FLAGS=(CC=gcc); fi
+	KERNEL_MAKE_FLAGS+=(
+		RUSTC=/usr/bin/rustc HOSTRUSTC=/usr/bin/rustc
 		RUSTFMT=/usr/bin/rustfmt BINDGEN="$bindgen"
 		PAHOLE="$pahole" LOCALVERSION=
 		KBUILD_BUILD_TIMESTAMP=2020-11-24 KBUILD_BUILD_USER=wakewatch
@@ -106,7 +114,12 @@ tool_versions() {
 	local bindgen
 	bindgen=$(find_bindgen) || die "no usable bindgen; run: make setup"
 	"clang-$WW_LLVM" --version | head -n 1
-	"ld.lld-$WW_LLVM" --version
+	if [[ $TOOLCHAIN == clang ]]; then
+		"ld.lld-$WW_LLVM" --version
+	else
+		gcc --version | head -n 1
+		ld --version | head -n 1
+	fi
 	/usr/bin/rustc --version
 	"$bindgen" --version
 	[[ ${CONFIG_VARIANT:-} != btf ]] || echo "pahole $(pahole --version)"

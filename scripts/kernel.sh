@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [SERIES=6.12] [LINUX=/path/to/tree] [CONFIG_VARIANT=NAME] kernel.sh KEY...
+# Usage: [SERIES=6.12] [LINUX=/path/to/tree] [TOOLCHAIN=clang|gcc] [CONFIG_VARIANT=NAME] kernel.sh KEY...
 #        [SERIES=...] kernel.sh --keys
 #        [SERIES=...] [LINUX=...] kernel.sh --series | --tree | --mutants | --patches KEY | --pristine DIR KEY
 #
@@ -94,6 +94,7 @@ find_source() {
 		SOURCE_ID=$(stat -c '%n %s %Y' "$SOURCE")
 		name=$(sha <<<"$SOURCE_ID")
 	fi
+	[[ $TOOLCHAIN == clang ]] || name+=-$TOOLCHAIN
 	SRC=$WW_CACHE/src/$name${CONFIG_VARIANT:+-$CONFIG_VARIANT}
 	TREE=$SRC/linux
 }
@@ -536,7 +537,9 @@ for key in "$@"; do
 		printf '%s\n' "$RECIPE" "$SOURCE_ID" "$tools"
 		cat "${FRAGMENTS[@]}" "${patches[@]}" </dev/null
 	} | sha)
-	dir=$WW_CACHE/kernels/$key${CONFIG_VARIANT:+-$CONFIG_VARIANT}-$digest
+	dir=$key
+	[[ $TOOLCHAIN == clang ]] || dir+=-$TOOLCHAIN
+	dir=$WW_CACHE/kernels/$dir${CONFIG_VARIANT:+-$CONFIG_VARIANT}-$digest
 	if [[ ! -d $dir ]]; then
 		take_build_lock
 		# Another make may have built it while we waited.
