@@ -27,6 +27,7 @@ VARIABLES='
 KERNEL          kernel    which kernel: stock, broken, fixed, debian (as it was installed), or a directory of patches/SERIES; of victims several, with commas between
 SERIES          text      of which version: 6.12, or 7.3, which the backports of Debian 13 have
 CONFIG_VARIANT  variant   what more the configuration of the kernel has
+CONFIG          file      a configuration of your own, to which only what the lab needs is added
 TOOLCHAIN       text      what compiles its C: clang, or gcc
 LINUX           directory a tree of 6.12 or later in place of the source package; it is only read
 WAKEWATCH_CACHE text      where kernels, tools and runs are kept
@@ -56,7 +57,7 @@ KDIR            directory a kernel to build against: its build directory, or its
 RELEASE         text      a kernel that is installed, as uname -r says it
 '
 # What all verbs take.
-EVERYWHERE='CONFIG_VARIANT SERIES TOOLCHAIN LINUX WAKEWATCH_CACHE'
+EVERYWHERE='CONFIG_VARIANT SERIES TOOLCHAIN CONFIG LINUX WAKEWATCH_CACHE'
 
 # Other words for what there is, for who has one of them in mind.
 ALIASES='

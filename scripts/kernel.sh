@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [SERIES=6.12] [LINUX=/path/to/tree] [TOOLCHAIN=clang|gcc] [CONFIG_VARIANT=NAME] kernel.sh KEY...
+# Usage: [SERIES=6.12] [LINUX=/path/to/tree] [TOOLCHAIN=clang|gcc] [CONFIG_VARIANT=NAME] [CONFIG=/path/to/.config] kernel.sh KEY...
 #        [SERIES=...] kernel.sh --keys
 #        [SERIES=...] [LINUX=...] kernel.sh --series | --tree | --mutants | --patches KEY | --pristine DIR KEY
 #
@@ -18,6 +18,9 @@
 # --series prints it, --keys what KEY may be, --tree the project's source tree (as patched as the last build left it),
 # --mutants the KEYs of all mutants, --patches the patches that make KEY, and --pristine copies the files that these
 # change into DIR as they ship.
+#
+# CONFIG is a configuration to begin with in place of tinyconfig. Of .config.fragment it gets only what the
+# lab can't do without (tests/config/own), and what that has changed is printed.
 #
 # How: one source tree per source at a fixed path in the cache. Only the files
 # that a series changes are rewritten when going from one kernel to the next, so
@@ -79,6 +82,33 @@ find_series() {
 	[[ ! -e $PATCHES/config.fragment ]] || FRAGMENTS=("${FRAGMENTS[0]}" "$PATCHES/config.fragment" "${FRAGMENTS[@]:1}")
 }
 
+# Of CONFIG: sets OWN_CONFIG, and leaves of the fragments what the lab needs.
+find_config() {
+	local all needed
+	OWN_CONFIG=''
+	[[ -n ${CONFIG:-} ]] || return 0
+	[[ -f $CONFIG && -r $CONFIG ]] || die "CONFIG=$CONFIG: no such file"
+	OWN_CONFIG=$(realpath "$CONFIG")
+	grep -q '^CONFIG_[A-Z0-9_]*=' "$OWN_CONFIG" || die "CONFIG=$CONFIG: no kernel's configuration (it has no line CONFIG_...=)"
+	all=$(cat "${FRAGMENTS[@]}" "$WW_ROOT/tests/config/own/needed.fragment")
+	needed=$(sed -n -e 's/^# \(CONFIG_[A-Z0-9_]*\) is not set$/\1=n/p' -e '/^CONFIG_/p' <<<"$all" |
+		awk -F= 'NR == FNR { other[$1]; next } !($1 in other)' <(grep '^CONFIG_' "$WW_ROOT/tests/config/own/optional") -)
+	mkdir -p "$WW_CACHE/config"
+	FRAGMENTS=("$WW_CACHE/config/$(sha <<<"$needed").fragment")
+	printf '%s\n' "$needed" >"${FRAGMENTS[0]}"
+}
+
+# config_changes: what of OWN_CONFIG is not in the tree's, as far as the lab has asked for it.
+config_changes() {
+	local name was is
+	while read -r name; do
+		name=${name%%=*}
+		was=$(sed -n "s/^$name=//p" "$OWN_CONFIG" | tail -n 1)
+		is=$(sed -n "s/^$name=//p" "$TREE/.config")
+		[[ ${was:-n} == "${is:-n}" ]] || printf '    %s: %s, was %s\n' "$name" "${is:-n}" "${was:-n}"
+	done < <(wanted_options)
+}
+
 # Sets SOURCE (tarball or directory), VERSION, SOURCE_ID (what it contains) and
 # SRC (the project's directory for it).
 find_source() {
@@ -95,6 +125,7 @@ find_source() {
 		name=$(sha <<<"$SOURCE_ID")
 	fi
 	[[ $TOOLCHAIN == clang ]] || name+=-$TOOLCHAIN
+	[[ -z $OWN_CONFIG ]] || name+=-$(sha <<<"$OWN_CONFIG")
 	SRC=$WW_CACHE/src/$name${CONFIG_VARIANT:+-$CONFIG_VARIANT}
 	TREE=$SRC/linux
 }
@@ -358,14 +389,14 @@ configure() { # what survives of the fragments is checked, line by line
 	# A minute of stock, broken and fixed would go into configuring the same thrice.
 	key=$({
 		printf '%s\n' "$SOURCE_ID" "$tools" "${KERNEL_MAKE_FLAGS[@]}"
-		cat "${FRAGMENTS[@]}"
+		cat "${FRAGMENTS[@]}" ${OWN_CONFIG:+"$OWN_CONFIG"}
 		# A patch may add options.
 		remembered | while read -r name; do [[ $name != *Kconfig* ]] || sha256sum <"$TREE/$name"; done
 	} | sha)
 	if [[ -e $TREE/.config && $(cat "$SRC/config.key" 2>/dev/null) == "$key $(sha <"$TREE/.config")" ]]; then return; fi
 	rm -f "$before" "$SRC/config.key"
 	[[ ! -e $TREE/.config ]] || cp -p "$TREE/.config" "$before"
-	kernel_make "$TREE" tinyconfig
+	if [[ -z $OWN_CONFIG ]]; then kernel_make "$TREE" tinyconfig; else cp "$OWN_CONFIG" "$TREE/.config"; fi
 	(cd "$TREE" && env -i PATH="$PATH" LC_ALL=C scripts/kconfig/merge_config.sh -m .config "${FRAGMENTS[@]}")
 	kernel_make "$TREE" olddefconfig
 	# The same configuration keeps its time, so that make has nothing to do.
@@ -373,8 +404,9 @@ configure() { # what survives of the fragments is checked, line by line
 
 	while read -r line; do
 		name=${line%%=*}
-		if [[ $line == *=n ]]; then
-			! grep -q "^$name=" "$TREE/.config" || lost+=" $line"
+		if [[ $line == *=n || $line == *'=""' ]]; then
+			# An option that is not even asked for will do.
+			if grep "^$name=" "$TREE/.config" | grep -qvxF "$line"; then lost+=" $line"; fi
 		else
 			grep -qxF "$line" "$TREE/.config" || lost+=" $line"
 		fi
@@ -402,7 +434,7 @@ export_kernel() {
 		echo "kernel: $key"
 		echo "release: $(cat "$TREE/include/config/kernel.release")"
 		echo "source: $SOURCE ($(paste -sd ' ' <<<"$SOURCE_ID"))"
-		echo "config: tinyconfig + ${FRAGMENTS[*]#"$WW_ROOT"/}"
+		echo "config: ${OWN_CONFIG:-tinyconfig} + ${FRAGMENTS[*]#"$WW_ROOT"/}"
 		shift 2
 		for f in "$@"; do echo "patch: ${f#"$WW_ROOT"/} $(sha <"$f")"; done
 		tool_versions | sed 's/^/tool: /'
@@ -421,6 +453,16 @@ export_kernel() {
 	) | rsync -a --from0 --files-from=- "$TREE/" "$kdir/"
 }
 
+compile() {
+	if [[ -z $OWN_CONFIG ]]; then
+		kernel_make "$TREE" bzImage modules
+	else
+		# A distribution's has thousands of modules, and no guest here loads any.
+		kernel_make "$TREE" bzImage modules_prepare
+		cp "$TREE/vmlinux.symvers" "$TREE/Module.symvers"
+	fi
+}
+
 build() { # KEY DIR PATCH...
 	local key=$1 dir=$2
 	shift 2
@@ -429,7 +471,9 @@ build() { # KEY DIR PATCH...
 	apply "$key" "$@"
 	run_logged "rustavailable" "$WW_CACHE/logs/rustavailable.log" kernel_make "$TREE" rustavailable
 	run_logged "configuration of $key" "$WW_CACHE/logs/config-$key.log" configure
-	run_logged "kernel $key" "$WW_CACHE/logs/kernel-$key.log" kernel_make "$TREE" bzImage modules
+	[[ -z $OWN_CONFIG ]] || say "  of $CONFIG the lab has changed:
+$(config_changes)"
+	run_logged "kernel $key" "$WW_CACHE/logs/kernel-$key.log" compile
 	scratch_dir
 	run_logged "export of $key" "$WW_CACHE/logs/export-$key.log" export_kernel "$key" "$SCRATCH/kernel" "$@"
 	publish "$SCRATCH/kernel" "$dir"
@@ -449,7 +493,7 @@ installed_release() {
 # installed_kernel: prints its directory, which has links and no copies.
 installed_kernel() {
 	local release image kdir dir
-	[[ -z ${CONFIG_VARIANT:-} ]] || die "CONFIG_VARIANT is for kernels that are built here, and debian is not"
+	[[ -z ${CONFIG_VARIANT:-}${CONFIG:-} ]] || die "CONFIG and CONFIG_VARIANT are for kernels that are built here, and debian is not"
 	release=$(installed_release)
 	[[ -n $release ]] || die "no kernel of the distribution's has headers with CONFIG_RUST=y in /lib/modules; docs/reference.md says how to install one on Debian 13"
 	image=/boot/vmlinuz-$release
@@ -503,6 +547,7 @@ case ${1:-} in
 	;;
 '') die "usage: kernel.sh KEY... (stock, broken, fixed, $(known_series | paste -sd ' '))" ;;
 esac
+find_config
 find_source
 
 case $1 in
@@ -535,9 +580,9 @@ for key in "$@"; do
 	read_patches "$key"
 	digest=$({
 		printf '%s\n' "$RECIPE" "$SOURCE_ID" "$tools"
-		cat "${FRAGMENTS[@]}" "${patches[@]}" </dev/null
+		cat "${FRAGMENTS[@]}" ${OWN_CONFIG:+"$OWN_CONFIG"} "${patches[@]}" </dev/null
 	} | sha)
-	dir=$key
+	dir=$key${OWN_CONFIG:+-own}
 	[[ $TOOLCHAIN == clang ]] || dir+=-$TOOLCHAIN
 	dir=$WW_CACHE/kernels/$dir${CONFIG_VARIANT:+-$CONFIG_VARIANT}-$digest
 	if [[ ! -d $dir ]]; then
