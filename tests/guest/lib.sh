@@ -245,6 +245,8 @@ snapshot() {
 # Keep what wakewatch knows in the run folder. Also done on exit, before unloading.
 save_reports() {
 	[ -e "$WW_DEBUGFS/stats" ] || return 0
-	cat "$WW_DEBUGFS/stats" >"$WW_OUT/$WW_NAME.stats"
-	cat "$WW_DEBUGFS/reports" >"$WW_OUT/$WW_NAME.reports"
+	local f
+	for f in stats reports windows; do
+		cat "$WW_DEBUGFS/$f" >"$WW_OUT/$WW_NAME.$f"
+	done
 }
