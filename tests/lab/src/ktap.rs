@@ -5,10 +5,10 @@
 //! The reader takes what a dying guest leaves behind. A plan that is not met, or a
 //! subtest whose result line never came, is a failure with a name.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What became of one test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Pass,
@@ -17,19 +17,19 @@ pub enum Status {
 }
 
 /// One result line with what is nested in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Test {
     pub name: String,
     pub status: Status,
     /// Why it failed or was skipped, and what it said.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Test>,
 }
 
 /// Counts of leaves: tests that have no subtests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub passed: usize,
     pub failed: usize,

@@ -5,9 +5,9 @@
 use crate::console::{chief_splat, Console, Line};
 use crate::ktap::{Status, Test};
 use crate::kvm::Accel;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Pass,

@@ -12,7 +12,7 @@ use crate::live::without_live;
 use crate::outcome::Outcome;
 use anyhow::Result;
 use comfy_table::Table;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -310,7 +310,7 @@ fn unpatched(key: &str) -> Vec<Plan> {
 }
 
 /// A row with what was seen.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Judged {
     pub kernel: String,
     pub scenario: String,
