@@ -8,7 +8,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Lab {
     pub qemu: (u32, u32),
     pub qemu_version: String,
     tally: Mutex<Tally>,
+    /// The folder of this run, once there is one.
+    run: OnceLock<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,12 +61,17 @@ impl Lab {
             qemu,
             qemu_version,
             tally: Mutex::default(),
+            run: OnceLock::new(),
         })
     }
 
     /// What came by itself in this run.
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(|err| err.into_inner())
+    }
+
+    pub fn this_run(&self) -> Option<&Path> {
+        self.run.get().map(PathBuf::as_path)
     }
 
     pub fn kernel(&self, key: &str) -> Result<Kernel> {
@@ -130,6 +137,8 @@ impl Lab {
             let _ = fs::remove_file(&temp);
             eprintln!("lab: no link {}: {err}", link.display());
         }
+        // A verb has one, and of a second one the first is the run's.
+        let _ = self.run.set(dir.clone());
         Ok(dir)
     }
 }

@@ -25,6 +25,7 @@ mod matrix;
 mod mutants;
 mod natural;
 mod outcome;
+mod page;
 mod refusals;
 mod repro;
 mod shell;
@@ -131,6 +132,8 @@ enum Verb {
         #[arg(long, default_value_t = 1)]
         stories: usize,
     },
+    /// Make the page of a run again: results/index.html
+    Page { run: PathBuf },
     /// Show that reproduction is certain
     Certainty {
         /// Boots of each scenario
@@ -168,9 +171,7 @@ struct BootArgs {
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let done = run();
-    decode::finish();
-    match done {
+    match run() {
         _ if guest::interrupted() => ExitCode::from(INTERRUPTED),
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -195,8 +196,13 @@ fn run() -> Result<bool> {
         }
     })?;
     // The suites have a last line of their own.
-    let summary = !matches!(args.verb, Verb::Test { .. } | Verb::Findings { .. });
+    let summary = !matches!(
+        args.verb,
+        Verb::Test { .. } | Verb::Findings { .. } | Verb::Page { .. }
+    );
     let done = verb(&lab, args.verb);
+    decode::finish();
+    page::leave(&lab);
     if summary {
         lab.tally()
             .lines()
@@ -227,6 +233,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
         Verb::Xfstests(args) => xfstests::verb(lab, &args),
         Verb::XfstestsCompare { a, b } => xfstests::compare_verb(lab, &a, &b),
         Verb::Findings { stories } => live::verb(lab, stories),
+        Verb::Page { run } => page::verb(&run),
         Verb::Certainty { boots } => certainty::verb(lab, boots),
     }
 }

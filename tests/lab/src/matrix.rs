@@ -24,6 +24,7 @@ use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
 use crate::live::without_live;
 use crate::outcome::Outcome;
+use crate::page::run::{self as results, Table};
 use crate::suites::Run;
 use crate::table::table;
 use anyhow::{anyhow, bail, Context, Result};
@@ -33,7 +34,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -238,6 +239,51 @@ struct Matrix<'a> {
     rows: &'a [Row],
     /// The fixes for the end of a read.
     reads: &'a [Row],
+}
+
+/// Of matrix.json, what the results page shows.
+#[derive(Deserialize)]
+struct Saved {
+    rows: Vec<Row>,
+    reads: Vec<Row>,
+}
+
+/// The tables of a run in this folder, if it is one of the matrix: what became of each race.
+pub fn saved(dir: &Path) -> Option<Result<Vec<Table>>> {
+    let text = fs::read_to_string(dir.join("matrix.json")).ok()?;
+    let saved: Result<Saved> = serde_json::from_str(&text).map_err(anyhow::Error::from);
+    Some(saved.map(|saved| {
+        let parts = [
+            ("Ends of writeback", &saved.rows, RACES),
+            ("Ends of reads", &saved.reads, reads::RACES),
+        ];
+        parts
+            .into_iter()
+            .filter(|(_, rows, _)| !rows.is_empty())
+            .map(|(caption, rows, races)| raced(caption, rows, races))
+            .collect()
+    }))
+}
+
+fn raced(caption: &str, rows: &[Row], races: &[(&'static str, &str)]) -> Table {
+    let names = races.iter().map(|(race, _)| *race);
+    let head = ["kernel"].into_iter().chain(names.clone());
+    let row = |row: &Row| {
+        let signs = names.clone().map(|race| row.sign(race).0);
+        let cells = [row.key.clone()].into_iter().chain(signs);
+        results::Row {
+            key: format!("{caption}: {}", row.key),
+            verdict: None,
+            cells: cells.chain([row.said()]).collect(),
+            notes: row.error.iter().cloned().collect(),
+            guest: None,
+        }
+    };
+    Table {
+        caption: caption.to_string(),
+        head: head.chain(["wakewatch said"]).collect(),
+        rows: rows.iter().map(row).collect(),
+    }
 }
 
 /// One run of `lab matrix`.

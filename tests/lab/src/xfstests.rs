@@ -160,7 +160,7 @@ struct Row {
 
 /// xfstests.json: a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Saved {
+pub struct Saved {
     kernel: String,
     /// The directory of the kernel: its key in the cache.
     build: String,
@@ -574,6 +574,11 @@ impl Saved {
         let mut counts = Counts::default();
         self.tests().iter().for_each(|test| counts += test.counts());
         counts
+    }
+
+    /// What it was, and what came of each test.
+    pub fn told(&self) -> (String, Vec<Test>) {
+        (self.title(), self.tests())
     }
 
     fn tests(&self) -> Vec<Test> {
