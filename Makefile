@@ -23,7 +23,7 @@ export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix live findings victims xfstests xfstests-compare xfstests-image kernel module dkms shell certainty cache clean clean-cache
+.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix live findings victims xfstests xfstests-compare xfstests-image kernel module dkms shell certainty browser cache clean clean-cache
 
 ##@ See the bug
 repro: setup ## the bug of 2020 and its absence, and the race that is alive: four kernels, a table [KERNEL=(debian)]
@@ -41,6 +41,9 @@ test: setup ## everything: static checks, tests on the host, guests; KTAP [JOBS=
 
 check: setup ## only what boots nothing: style, lints, patches, documents, tests on the host
 	@$(S)/check.sh
+
+browser: setup ## the page of a run, in a browser: installs one if there is none
+	@$(S)/setup.sh --browser && $(S)/check.sh 'in a browser'
 
 lifecycle: setup ## the module comes and goes under load [CYCLES=2000]
 	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'

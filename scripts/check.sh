@@ -165,6 +165,16 @@ check_loom() {
 		cargo test --quiet --locked --release -p wakewatch-host --manifest-path "$MANIFEST" loom
 }
 
+# The results page in a browser, which is too large to be installed for that alone.
+check_page_in_browser() {
+	local browser
+	browser=$(find_browser) || {
+		echo "no chromium here; make browser installs one (230 MB)"
+		return 4
+	}
+	WW_BROWSER=$browser cargo test --quiet --locked -p lab --manifest-path "$MANIFEST" page::browser -- --ignored
+}
+
 # ---------------------------------------------------------------- bad input
 
 # refused WHAT SAID ARGUMENT...: module.sh ends with one line, which says that.
@@ -547,6 +557,7 @@ check "documents: links, commands, verdicts, and a front page" cargo test --quie
 check "lock-free structures: every interleaving (loom)" check_loom
 check "proposals: every interleaving (stateright)" cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"
+check "results page: in a browser" check_page_in_browser
 check "module: what it can't be built against is refused in a line" check_module_refuses
 check "make: what there is not is refused in a line, with the nearest" check_asked_refuses
 check "make: verbs, variables and defaults are the same in Makefile and scripts" check_verbs_agree

@@ -81,6 +81,11 @@ find_bindgen() {
 	return 1
 }
 
+# A browser without a screen, for the tests of the results page.
+find_browser() {
+	command -v chromium-headless-shell || command -v chromium
+}
+
 # kernel_make DIR [ARG...]: make in a kernel tree with the project's tools, and
 # with nothing of the caller's environment: what a build depends on has to be in
 # the cache key, and KCFLAGS, ARCH or KBUILD_* in the environment are not.

@@ -1,13 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [SERIES=6.12] setup.sh [--packages | --missing]
+# Usage: [SERIES=6.12] setup.sh [--packages | --missing | --browser]
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
 # root), among them the source of the kernel that SERIES is, and in the cache a
 # bindgen where Debian's does not serve, an fsx, a virtme-ng and a drgn.
 # With --packages only the first half: what is left to root for somebody else. --missing
 # installs nothing, and prints what is missing and what it is for: root's part after a tab.
+# --browser installs only that, which nothing else needs.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -237,6 +238,16 @@ install_qemu() { # CODENAME FOUND MARKER
 		run_logged "QEMU" "$WW_CACHE/logs/apt-qemu.log" "${APT_GET[@]}" install qemu-system-x86
 }
 
+install_browser() {
+	local package=chromium-headless-shell
+	! find_browser >/dev/null || return 0
+	distribution >/dev/null
+	say "setup: $package (230 MB), a browser without a screen, for the tests of the results page"
+	((EUID == 0)) || die "not root, so nothing was installed; run: sudo scripts/setup.sh --browser"
+	run_logged "apt-get update" "$WW_CACHE/logs/apt-update.log" apt_update
+	run_logged "$package" "$WW_CACHE/logs/browser.log" "${APT_GET[@]}" install "$package"
+}
+
 # ---------------------------------------------------------------- in the cache
 
 install_bindgen() {
@@ -284,6 +295,10 @@ if [[ ${1:-} == --missing ]]; then
 	[[ -x $WW_FSX ]] || echo "fsx $WW_FSX_VERSION"
 	[[ -e ${WW_VNG%/bin/vng}/.complete ]] || echo "virtme-ng $WW_VIRTME_VERSION"
 	[[ -e ${WW_DRGN%/bin/drgn}/.complete ]] || echo "drgn $WW_DRGN_VERSION"
+	exit
+fi
+if [[ ${1:-} == --browser ]]; then
+	install_browser
 	exit
 fi
 install_packages

@@ -7,6 +7,8 @@
 //! `excerpt` chooses lines of a console; `draw` makes a page of that, and `timeline` its pictures.
 
 mod before;
+#[cfg(test)]
+mod browser;
 mod draw;
 mod excerpt;
 pub mod run;
