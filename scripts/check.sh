@@ -110,14 +110,14 @@ check_shell() {
 	shellcheck -- "${files[@]}"
 }
 
-# No SPDX line: the licence's own text, a generated file, patches, whose format
+# No SPDX line: the licence's own text, a generated file, pictures, patches, whose format
 # begins with a mail header and whose files have their own, and golden output,
 # which is compared word for word.
 check_spdx() {
 	local f lost=0
 	while read -r f; do
 		case $f in
-		COPYING | *.lock | *.patch | tests/xfstests/*.out) continue ;;
+		COPYING | *.lock | *.patch | *.png | tests/xfstests/*.out) continue ;;
 		esac
 		head -n 5 "$f" | grep -qaE 'SPDX-License-Identifier: GPL-2\.0( |$)' || {
 			echo "$f: no 'SPDX-License-Identifier: GPL-2.0' in its first lines"
