@@ -278,6 +278,13 @@ fn way(way: Way) -> Markup {
 
 // ------------------------------------------------------------------ stories
 
+/// As many of `n` as are left, which they are no more.
+fn take(left: &mut usize, n: usize) -> usize {
+    let some = n.min(*left);
+    *left -= some;
+    some
+}
+
 fn stories_of(run: &Run) -> Markup {
     let mut left = STORIES;
     html! {
@@ -295,9 +302,8 @@ fn stories_of(run: &Run) -> Markup {
             @if !guest.stories.is_empty() {
                 h3 { "In " a href=(format!("#g{n}")) { (guest.name) } }
                 @for kind in kinds(&guest.stories) {
-                    @let shown = kind.len().min(left);
+                    @let shown = take(&mut left, kind.len());
                     @let cut = kind.len() - shown;
-                    @let _ = left -= shown;
                     @if let Some((first, others)) = kind[..shown].split_first() {
                         (story(n, *first, guest))
                         @if !others.is_empty() {

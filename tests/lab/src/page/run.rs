@@ -541,10 +541,7 @@ mod tests {
         let report = |n: u32| {
             format!("BUG: wakewatch: tail wake of PG_locked in f\nreport {n} at 1.5 on CPU 0 in task, task a pid 1\n=====\n")
         };
-        let on_console: String = report(1)
-            .lines()
-            .map(|line| format!("[    1.6] {line}\n"))
-            .collect();
+        let on_console = format!("\n{}", report(1).trim_end()).replace('\n', "\n[    1.6] ");
         folder.guest("g", "pass", &on_console, "");
         fs::write(folder.path().join("g/x.reports"), report(1) + &report(2)).unwrap();
         let run = Run::read(folder.path()).unwrap();
