@@ -19,6 +19,8 @@ use comfy_table::CellAlignment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 /// One CPU, whose time stamp counter counts instructions; while the guest sleeps the clock
 /// jumps ahead instead of waiting for the host's.
@@ -387,11 +389,17 @@ pub fn unhooked<'a>(lines: impl Iterator<Item = &'a str>) -> Result<BTreeMap<Str
         .collect())
 }
 
+/// The number behind `NAME=`.
+fn number<T>(words: &[&str], name: &str) -> Result<T>
+where
+    T: FromStr<Err = ParseIntError>,
+{
+    let word = word(words.iter().copied(), name).with_context(|| format!("no {name}="))?;
+    Ok(word.parse()?)
+}
+
 fn parse_spread(words: &[&str]) -> Result<Spread> {
-    let value = |name: &str| -> Result<u64> {
-        let word = word(words.iter().copied(), name).with_context(|| format!("no {name}="))?;
-        Ok(word.parse()?)
-    };
+    let value = |name| number(words, name);
     Ok(Spread {
         min: value("min")?,
         p10: value("p10")?,
@@ -407,11 +415,8 @@ fn parse_memory<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Memory>>
     let rounds: Vec<Memory> = lines
         .filter_map(|line| line.strip_prefix("# memory "))
         .map(|line| {
-            let value = |name: &str| -> Result<i64> {
-                let word = word(line.split_whitespace(), name)
-                    .with_context(|| format!("no {name}=: {line}"))?;
-                Ok(word.parse()?)
-            };
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let value = |name| number(&words, name).with_context(|| line.to_string());
             Ok(Memory {
                 slab: value("slab_kb")?,
                 vmalloc: value("vmalloc_kb")?,
@@ -814,6 +819,17 @@ mod tests {
         parse_counts(all.iter().flatten().map(String::as_str), &EVERYTHING)
             .unwrap()
             .0
+    }
+
+    #[test]
+    fn memory_is_looked_at_in_each_round() {
+        let line = "# memory 1 slab_kb=12 vmalloc_kb=900 percpu_kb=-4 module_kb=300";
+        let memory = parse_memory([line, line].into_iter()).unwrap();
+        assert_eq!((memory[0].vmalloc, memory[1].percpu), (900, -4));
+        assert!(parse_memory([line].into_iter()).is_err());
+        let lacking = parse_memory(["# memory 1 slab_kb=12"].into_iter());
+        let said = format!("{:#}", lacking.unwrap_err());
+        assert!(said.ends_with("no vmalloc_kb="), "{said}");
     }
 
     #[test]
