@@ -303,7 +303,6 @@ check_asked_refuses() {
 	asked_wrong "LINUX=$d/none: no such directory" repro LINUX="$d/none"
 	asked_wrong "EXCLUDE=$d/none: no such file" xfstests EXCLUDE="$d/none"
 	make_env_is_asked
-	asked_right victims KERNEL=stock,read-ref-if-waiters
 	asked_right repro
 	asked_right repro KERNEL=debian LINUX="$d"
 	asked_right setup test JOBS=1
