@@ -11,6 +11,7 @@
 
 mod log;
 mod page;
+mod rounds;
 mod scenario;
 mod setup;
 mod sys;
@@ -334,6 +335,8 @@ enum Scenario {
         #[arg(long)]
         rest: bool,
     },
+    /// No scenario: somebody else's program, again and again
+    Rounds(rounds::Args),
 }
 
 fn drive(cli: &Cli) -> Result<()> {
@@ -421,7 +424,7 @@ fn drive(cli: &Cli) -> Result<()> {
             readers,
             size,
         } => scenario::reclaim::run(dir, &time.or(10), *readers, *size),
-        Findings { .. } => unreachable!("has no driver"),
+        Findings { .. } | Rounds(_) => unreachable!("has no driver"),
     }
 }
 
@@ -542,6 +545,16 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => {
                 eprintln!("ww-repro: {e:#}");
+                ExitCode::from(EXIT_ERROR)
+            }
+        };
+    }
+    if let Scenario::Rounds(args) = &cli.scenario {
+        return match rounds::run(args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(EXIT_KILLED),
+            Err(e) => {
+                println!("ww-repro: {e:#}");
                 ExitCode::from(EXIT_ERROR)
             }
         };

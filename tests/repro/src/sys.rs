@@ -662,3 +662,42 @@ pub fn open_link(path: &CStr) -> io::Result<File> {
     // SAFETY: Fresh from the kernel, and nobody else's.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
+
+/// Makes this process the parent of all that its descendants leave behind.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: This option takes a number and no pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })
+}
+
+/// Kills a process; one that is gone is as good as killed.
+pub fn kill(pid: i32) {
+    // SAFETY: Takes no pointers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Collects a child that has ended. `false` if none has, an error if there is none.
+pub fn reap() -> io::Result<bool> {
+    // SAFETY: No status is asked for.
+    let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+    check(pid)?;
+    Ok(pid > 0)
+}
+
+/// A pipe, whose reading end does not block.
+pub fn pipe() -> io::Result<(File, File)> {
+    let mut ends = [0; 2];
+    // SAFETY: There is room for both.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: Fresh from the kernel, and nobody else's.
+    let [read, write] = ends.map(|fd| unsafe { File::from_raw_fd(fd) });
+    // SAFETY: Takes no pointers.
+    check(unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    Ok((read, write))
+}
+
+/// Takes a mount out of the tree, used or not.
+pub fn detach(point: &Path) -> io::Result<()> {
+    let point = CString::new(point.as_os_str().as_bytes())?;
+    // SAFETY: `point` is NUL-terminated.
+    check(unsafe { libc::umount2(point.as_ptr(), libc::MNT_DETACH) })
+}
