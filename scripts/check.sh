@@ -392,6 +392,26 @@ kvm_says() {
 	}
 }
 
+# Places where nothing can be built: each script says so in a line, and changes nothing.
+check_places_refused() {
+	local script out status
+	scratch_dir
+	mkdir "$SCRATCH/a home" "$SCRATCH/a clone"
+	cp -r scripts "$SCRATCH/a clone/"
+	for script in setup kernel lab run; do
+		status=0
+		out=$(env -u WAKEWATCH_CACHE -u XDG_CACHE_HOME HOME="$SCRATCH/a home" "scripts/$script.sh" 2>&1) || status=$?
+		one_line "$script.sh, HOME" "$status" "$out" "the cache's path"
+		status=0
+		out=$("$SCRATCH/a clone/scripts/$script.sh" 2>&1) || status=$?
+		one_line "$script.sh, clone" "$status" "$out" "the clone's path"
+	done
+	[[ -z $(ls -A "$SCRATCH/a home") ]] || {
+		echo "something was made in HOME"
+		return 1
+	}
+}
+
 check_doctor() {
 	local d verb kernels status=0 out before
 	scratch_dir
@@ -433,6 +453,13 @@ check_doctor() {
 	# There is no virtme-ng in that cache, so something is missing.
 	[[ $status == 2 && $out == *"virtme-ng"* && $out == *"KVM  "* && $out == *"repro "* ]] || {
 		echo "status $status: $out"
+		return 1
+	}
+}
+
+one_line() { # WHAT STATUS OUTPUT SAID
+	[[ $2 != 0 && $(wc -l <<<"$3") -eq 1 && $3 == *"$4"* ]] || {
+		printf '%s: status %s: %s\n' "$1" "$2" "$3"
 		return 1
 	}
 }
@@ -561,6 +588,7 @@ check "module: what it can't be built against is refused in a line" check_module
 check "make: what there is not is refused in a line, with the nearest" check_asked_refuses
 check "make: verbs, variables and defaults are the same in Makefile and scripts" check_verbs_agree
 check "make doctor: tells, and changes nothing" check_doctor
+check "a path with a space is refused in a line" check_places_refused
 TREE_SERIES=$(scripts/kernel.sh --series)
 check "patches: none is kept twice" check_not_twice
 check "patches: every version has every series" check_series_whole

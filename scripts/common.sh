@@ -19,10 +19,17 @@ export WAKEWATCH_CACHE
 
 # Progress goes to stderr: stdout is for what a script returns.
 say() { printf '%s\n' "$*" >&2; }
+# The status is 1, unless that says something else of who sources this.
 die() {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
-	exit 1
+	exit "${WW_UNKNOWN:-1}"
 }
+
+no_spaces() { # WHAT PATH: kbuild's makefiles take words apart
+	[[ $2 != *[[:space:]]* ]] || die "$1 '$2' has a space in it, and the kernel's makefiles can't cope; use a path without"
+}
+no_spaces "the clone's path" "$WW_ROOT"
+no_spaces "the cache's path (WAKEWATCH_CACHE, or in HOME)" "$WW_CACHE"
 
 # ---------------------------------------------------------------- tools
 
@@ -35,6 +42,9 @@ WW_VIRTME_VERSION=1.42
 WW_VNG=$WW_CACHE/tools/virtme-ng-$WW_VIRTME_VERSION/bin/vng
 WW_DRGN_VERSION=0.3.0
 WW_DRGN=$WW_CACHE/tools/drgn-$WW_DRGN_VERSION/bin/drgn
+# kcidb-io has no program: the interpreter that finds it.
+WW_KCIDB_VERSION=141
+WW_KCIDB=$WW_CACHE/tools/kcidb-io-$WW_KCIDB_VERSION/bin/python
 # The major version of the clang packages; both Debian 12 and 13 have it.
 WW_LLVM=19
 # What compiles the C of the project's own kernels, clang or gcc.

@@ -53,6 +53,6 @@ keep_programs "$CARGO_TARGET_DIR/debug/lab" "$CARGO_TARGET_DIR/$WW_TARGET/releas
 # What a suite of static checks runs is the compiler's business too.
 cargo_done
 
-export WW_ROOT WW_VNG WW_DRGN WW_FSX
+export WW_ROOT WW_VNG WW_DRGN WW_FSX WW_KCIDB
 export WW_REPRO=$PROGRAMS/ww-repro
 exec "$PROGRAMS/lab" "$@"

@@ -20,12 +20,7 @@ fi
 (($# >= 1 && $# <= 2)) || die "usage: module.sh [--cache] KDIR [OUT]"
 KDIR=$(cd "$1" 2>/dev/null && pwd -P) || die "KDIR=$1: no such directory"
 out=${2:-}
-no_spaces() { # WHAT PATH: kbuild's makefiles take words apart
-	[[ $2 != *[[:space:]]* ]] || die "$1 '$2' has a space in it, and the kernel's makefiles can't cope; use a path without"
-}
 no_spaces KDIR "$KDIR"
-no_spaces "the clone's path" "$WW_ROOT"
-no_spaces "the cache's path" "$WW_CACHE"
 
 # ---------------------------------------------------------------- the kernel
 

@@ -5,7 +5,8 @@
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
 # root), among them the source of the kernel that SERIES is, and in the cache a
-# bindgen where Debian's does not serve, an fsx, a virtme-ng and a drgn.
+# bindgen where Debian's does not serve, an fsx, a virtme-ng, a drgn and a
+# kcidb-io.
 # With --packages only the first half: what is left to root for somebody else. --missing
 # installs nothing, and prints what is missing and what it is for: root's part after a tab.
 # --browser installs only that, which nothing else needs.
@@ -33,7 +34,7 @@ libelf-dev      kernel: objtool
 pahole          kernel: BTF, for CONFIG_VARIANT=btf
 perl            kernel: headers, checkpatch
 python3         virtme-ng, drgn
-python3-venv    both, each in an environment of its own
+python3-venv    both, and kcidb-io, each in an environment of its own
 ca-certificates downloads of cargo and pip
 xz-utils        kernel: the source package
 rsync           kernel: copies of source trees
@@ -307,4 +308,5 @@ install_bindgen
 install_fsx
 install_venv virtme-ng "$WW_VIRTME_VERSION" vng "boots the guests"
 install_venv drgn "$WW_DRGN_VERSION" drgn "reads memory dumps and live kernels"
+install_venv kcidb-io "$WW_KCIDB_VERSION" python "knows what is valid, of results for machines"
 say "setup: everything is there"
