@@ -12,9 +12,10 @@ n=0
 printf 'KTAP version 1\n1..%d\n' "$#"
 for name in "$@"; do
 	n=$((n + 1))
-	printf '  # Subtest: %s\n' "$name"
 	echo "ww-lab: begin $name" >/dev/kmsg
-	WW_NAME=$name /bin/bash "$dir/$name.sh" 2>&1 | sed -u 's/^/  /'
+	# Its name comes right after its version line.
+	WW_NAME=$name /bin/bash "$dir/$name.sh" 2>&1 |
+		sed -u -e 's/^/  /' -e "0,/^  KTAP version/s,^  KTAP version.*,&\n  # Subtest: $name,"
 	status=${PIPESTATUS[0]}
 	echo "ww-lab: end $name $status" >/dev/kmsg
 	case $status in

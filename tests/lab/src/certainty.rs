@@ -3,11 +3,14 @@
 //! Is reproduction certain? Many boots of each scenario, and when the BUG came.
 
 use crate::env::Lab;
-use crate::guest;
+use crate::guest::{self, Record};
+use crate::ktap::{Status, Test};
 use crate::kvm;
 use crate::repro::{Judged, Plan, PLANS};
+use crate::results::{Results, Suite};
 use anyhow::{bail, Result};
 use std::fs;
+use std::time::Instant;
 
 /// Guest seconds within which the BUG must come.
 const LIMIT: f64 = 30.0;
@@ -18,9 +21,10 @@ pub fn verb(lab: &Lab, boots: usize) -> Result<bool> {
     }
     let run_dir = lab.run_dir("certainty")?;
     let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
+    let begun = Instant::now();
     let mut certain = true;
     let mut text = String::new();
-    let mut all: Vec<Judged> = Vec::new();
+    let (mut all, mut tests, mut guests): (Vec<Judged>, Vec<Test>, Vec<Record>) = Default::default();
     for script in ["order0", "tail"] {
         // The row that repro expects, in a boot of its own.
         let (plan, row) = PLANS
@@ -58,7 +62,15 @@ pub fn verb(lab: &Lab, boots: usize) -> Result<bool> {
             };
             say(&mut text, &format!("{script} {n}/{boots}: {seen}{again}"));
             times.extend(at);
+            let mut test = judged.test(plan.detect).about(&guest.result.build);
+            test.name = format!("{script} {n}: {}", test.name);
+            if at.is_none() && test.status == Status::Pass {
+                test.status = Status::Fail;
+                test.notes.push(format!("after more than {LIMIT} s"));
+            }
+            tests.push(test);
             all.push(judged);
+            guests.push(guest.result);
         }
         times.sort_by(f64::total_cmp);
         if let Some((min, median, max)) = spread(&times) {
@@ -71,10 +83,16 @@ pub fn verb(lab: &Lab, boots: usize) -> Result<bool> {
         certain &= times.len() == boots;
     }
     fs::write(run_dir.join("certainty.txt"), text)?;
-    fs::write(
-        run_dir.join("result.json"),
-        serde_json::to_string_pretty(&all)? + "\n",
-    )?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let results = Results {
+        verb: "certainty",
+        good: certain,
+        seconds,
+        suites: vec![Suite::new("certainty", seconds, tests)],
+        boots: guests.iter().collect(),
+        data: serde_json::to_value(&all)?,
+    };
+    results.write(lab, &run_dir)?;
     Ok(certain)
 }
 

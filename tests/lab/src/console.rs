@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Marks in the guest's output; see `guest::write_entry` and tests/guest/run.sh.
 pub const MARK_START: &str = "# ww-lab: start";
 pub const MARK_END: &str = "# ww-lab: end ";
+/// The same in the kernel's log: the console is to show them.
+pub const KMSG_START: &str = "ww-lab: start";
+pub const KMSG_END: &str = "ww-lab: end of the script";
 const MARK_BEGIN_SCRIPT: &str = "ww-lab: begin ";
 
 /// Where a line came from: two pipes, so that the script's output and the console never
@@ -78,6 +81,52 @@ impl Console {
         self.kernel(self.all())
             .find_map(|(_, _, text)| text.strip_prefix("Linux version "))
             .and_then(|rest| rest.split(' ').next())
+    }
+
+    pub fn kernel_said_nothing(&self) -> bool {
+        self.kernel(self.all()).next().is_none()
+    }
+
+    /// Is this line of the lab's in the kernel's log?
+    fn marked(&self, mark: &str) -> bool {
+        self.kernel(self.all()).any(|(_, _, text)| text == mark)
+    }
+
+    /// Where of the script's time the console was heard: at its beginning, and at its end.
+    pub fn heard(&self) -> (bool, bool) {
+        (self.marked(KMSG_START), self.marked(KMSG_END))
+    }
+
+    /// Has the kernel come to running a program?
+    pub fn came_to_init(&self) -> bool {
+        self.kernel(self.all())
+            .any(|(_, _, text)| text.starts_with("Run ") && text.ends_with(" as init process"))
+    }
+
+    /// Why it is not the kernel under test that has failed, if it has panicked before the script: it had no
+    /// root, no init, an init that ended, or no memory for any of that.
+    pub fn never_lived(&self) -> Option<String> {
+        // Not of the kernel's own making.
+        const OF_INIT: &[&str] = &[
+            "Attempted to kill init!",
+            "No working init found",
+            "Requested init ",
+            "Unable to mount root fs",
+            "Out of memory",
+            "out of memory",
+            "System is deadlocked on memory",
+        ];
+        let panic = self.panic().filter(|_| !self.started())?;
+        let what = if !self.came_to_init() {
+            "the guest died before its init"
+        } else if OF_INIT.iter().any(|part| panic.contains(part)) {
+            "the guest's init died before the script"
+        } else {
+            return None;
+        };
+        let splats = self.splats(self.all());
+        let why = chief_splat(&splats).map_or(panic, |splat| splat.summary());
+        Some(format!("{what}: {why}"))
     }
 
     pub fn started(&self) -> bool {

@@ -4,12 +4,12 @@
 
 use crate::live::Tally;
 use anyhow::{bail, Context, Result};
+use chrono::Utc;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Debug)]
 pub struct Lab {
@@ -31,6 +31,14 @@ pub struct Kernel {
     pub dir: PathBuf,
     /// A distribution's, as it was installed: it has its modules and brings no symbols.
     pub installed: bool,
+}
+
+impl Kernel {
+    /// "fixed-7cdd5253782c": what it is called in the cache.
+    pub fn build(&self) -> String {
+        let name = self.dir.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
 }
 
 /// `prefix` with a kernel's key, as a shell can spell it.
@@ -159,33 +167,9 @@ fn parse_qemu_version(text: &str) -> Option<((u32, u32), String)> {
     Some(((numbers.next()??, numbers.next()??), version.to_string()))
 }
 
-/// As the names of runs begin.
+/// As the names of runs begin: UTC as 20201119-184500.
 pub fn now() -> String {
-    stamp(SystemTime::now())
-}
-
-/// UTC as 20201119-184500.
-fn stamp(now: SystemTime) -> String {
-    let secs = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (days, rest) = (secs / 86400, secs % 86400);
-    // Days since 1 March of year 0, in which leap days come last.
-    let z = days + 719_468;
-    let (era, day) = (z / 146_097, z % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, year) = if month < 10 {
-        (month + 3, year + era * 400)
-    } else {
-        (month - 9, year + era * 400 + 1)
-    };
-    format!(
-        "{year:04}{month:02}{day:02}-{:02}{:02}{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    Utc::now().format("%Y%m%d-%H%M%S").to_string()
 }
 
 /// What a guest script declares at its top, in the manner of ktest.
@@ -298,16 +282,6 @@ pub fn memory_bytes(text: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn stamps() {
-        let at = |secs| stamp(UNIX_EPOCH + Duration::from_secs(secs));
-        assert_eq!(at(0), "19700101-000000");
-        assert_eq!(at(951_782_400), "20000229-000000");
-        assert_eq!(at(1_606_238_059), "20201124-171419");
-        assert_eq!(at(1_735_689_599), "20241231-235959");
-    }
 
     #[test]
     fn qemu_versions() {

@@ -7,7 +7,9 @@
 //! file. stdout (the script) and stderr (the console) are two pipes, because QEMU writes the
 //! console byte by byte and would put a script's line in the middle of the kernel's.
 
-use crate::console::{count_verdicts, split_time, Console, Stream, MARK_END, MARK_START};
+use crate::console::{
+    count_verdicts, split_time, Console, Stream, KMSG_END, KMSG_START, MARK_END, MARK_START,
+};
 use crate::debugfs;
 use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
 use crate::ktap::{self, Counts, Test};
@@ -52,6 +54,8 @@ pub struct Boot {
     pub machine: Vec<String>,
     /// Print what the script says as it comes.
     pub live: bool,
+    /// ... in these words, if there are others for a line; with all that was said so far.
+    pub tell: Option<fn(&Console, &str) -> Option<String>>,
     /// Kernel findings that are no failure.
     pub expect: Vec<String>,
     /// It loses the live read race on purpose.
@@ -105,6 +109,7 @@ impl Boot {
             append: needs.append.clone(),
             machine: Vec::new(),
             live: false,
+            tell: None,
             expect: needs.expect.clone(),
             provokes_reads: needs.provokes_reads,
             repeat: true,
@@ -120,6 +125,8 @@ pub const FIRST_LINE: u64 = 120;
 pub const BOOT: u64 = 300;
 /// Seconds for a guest that has ended its script, or has panicked, to go away.
 const GONE: u64 = 120;
+/// Seconds for the kernel's first line, once the script says that it has begun.
+const CONSOLE: u64 = 10;
 /// What a script says it needs is on a host with nothing else to do. Others have more.
 pub const PATIENCE: u64 = 4;
 /// So have the kernel's own watchdogs: a virtual CPU may have to wait for one of the host's. In the
@@ -144,6 +151,9 @@ pub struct Guest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub kernel: String,
+    /// The kernel's directory in the cache, whose name says what went in.
+    #[serde(default)]
+    pub build: String,
     pub release: Option<String>,
     pub scenario: String,
     pub outcome: Outcome,
@@ -254,11 +264,13 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
     // The kernel panics where its timer has not ticked often enough within some turns of a loop: with a host that has
     // much to do that decides nothing (timer_irq_works(), arch/x86/kernel/apic/io_apic.c, 6.12).
     cmd.args(["--append", "no_timer_check"]);
+    // The lab's own marks are never too many.
+    cmd.args(["--append", "printk.devkmsg=on"]);
     cmd
 }
 
 /// Whether virtme-ng mounts something empty over it in the guest.
-fn is_hidden(path: &Path) -> bool {
+pub fn is_hidden(path: &Path) -> bool {
     [
         "/run",
         "/dev/shm",
@@ -289,13 +301,17 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
         }
         let tests = ktap::parse(console.results());
         let (outcome, why) = classify(&console, &tests, limit, &boot.expect);
-        let tests = settle(outcome, &why, tests);
+        let mut tests = settle(outcome, &why, tests);
+        for test in &mut tests {
+            test.kernel = Some(boot.kernel.build());
+        }
         let splats = console.splats(console.all());
         let splat = crate::console::chief_splat(&splats);
         let mut counts = Counts::default();
         tests.iter().for_each(|test| counts += test.counts());
         let mut result = Record {
             kernel: boot.kernel.key.clone(),
+            build: boot.kernel.build(),
             release: console.release().map(str::to_string),
             scenario: boot.name.clone(),
             outcome,
@@ -316,7 +332,7 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
             files: BTreeMap::new(),
         };
         result.live = live::collect(lab, boot, &console, &result, &dir)?;
-        write_files(&dir, &boot.kernel, &console, &mut result)?;
+        write_files(&dir, &boot.kernel, &console, &tests, &mut result)?;
         return Ok(Guest {
             dir,
             console,
@@ -390,7 +406,8 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
                         .iter()
                         .any(|mark| text.starts_with(mark))
                 {
-                    println!("{text}");
+                    let told = boot.tell.and_then(|tell| tell(&console, &text));
+                    println!("{}", told.as_ref().unwrap_or(&text));
                 }
                 let next = next_stage(stage, stream, &text, boot.boot_limit, boot.timeout);
                 console.push(stream, text);
@@ -403,6 +420,19 @@ fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console
                 if let (Some((next, secs)), None) = (next, hit) {
                     stage = next;
                     deadline = Instant::now() + Duration::from_secs(secs);
+                    end = deadline;
+                }
+                if let (Limit::Script(_), None) = (stage, hit) {
+                    // Whatever there is to be found, nobody would see it.
+                    if !fallback && console.kernel_said_nothing() {
+                        stage = Limit::Console;
+                        deadline = Instant::now() + Duration::from_secs(CONSOLE);
+                        end = deadline;
+                    }
+                }
+                if let (Limit::Console, Stream::Console) = (stage, stream) {
+                    stage = Limit::Script(boot.timeout);
+                    deadline = Instant::now() + Duration::from_secs(boot.timeout);
                     end = deadline;
                 }
                 if let (Limit::Script(_), Some(stall), None) = (stage, boot.stall, hit) {
@@ -498,7 +528,8 @@ fn write_entry(dir: &Path, boot: &Boot) -> Result<PathBuf> {
     }
     let argv: Vec<String> = boot.argv.iter().map(|arg| quote(arg)).collect();
     text.push_str(&format!(
-        "echo '{MARK_START}'\n/bin/bash {} 2>&1\nstatus=$?\necho \"{MARK_END}$status\"\nexit $status\n",
+        "echo '{KMSG_START}' >/dev/kmsg\necho '{MARK_START}'\n/bin/bash {} 2>&1\nstatus=$?\n\
+         echo '{KMSG_END}' >/dev/kmsg\necho \"{MARK_END}$status\"\nexit $status\n",
         argv.join(" ")
     ));
     let path = dir.join("entry.sh");
@@ -532,12 +563,23 @@ fn read_stats(dir: &Path) -> BTreeMap<String, BTreeMap<String, u64>> {
     all
 }
 
-fn write_files(dir: &Path, kernel: &Kernel, console: &Console, result: &mut Record) -> Result<()> {
+fn write_files(
+    dir: &Path,
+    kernel: &Kernel,
+    console: &Console,
+    tests: &[Test],
+    result: &mut Record,
+) -> Result<()> {
     let mut files = BTreeMap::new();
     files.insert("console".to_string(), dir.join("console.log"));
 
-    let ktap: String = console.results().flat_map(|line| [line, "\n"]).collect();
-    fs::write(dir.join("ktap"), ktap)?;
+    let script: String = console.results().flat_map(|line| [line, "\n"]).collect();
+    fs::write(dir.join("script.log"), script)?;
+    files.insert("script".to_string(), dir.join("script.log"));
+    // Not as it came, which a guest that dies does not bring to an end.
+    let whole = [Test::of(&result.scenario, true, String::new)];
+    let tests = if tests.is_empty() { &whole[..] } else { tests };
+    fs::write(dir.join("ktap"), ktap::document(tests))?;
     files.insert("ktap".to_string(), dir.join("ktap"));
 
     // The guest's own files have everything; the console what a dying guest could say.

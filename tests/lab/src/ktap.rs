@@ -6,6 +6,7 @@
 //! subtest whose result line never came, is a failure with a name.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What became of one test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,13 +18,22 @@ pub enum Status {
 }
 
 /// One result line with what is nested in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Test {
     pub name: String,
     pub status: Status,
     /// Why it failed or was skipped, and what it said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// How long it took, where that is known of it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// More that is known of it, for machines.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+    /// The build of the kernel that it is about, as its directory in the cache is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Test>,
 }
@@ -71,8 +81,17 @@ impl Test {
             name: name.into(),
             status,
             notes: Vec::new(),
+            seconds: None,
+            properties: BTreeMap::new(),
+            kernel: None,
             children: Vec::new(),
         }
+    }
+
+    /// The same, said of a kernel.
+    pub fn about(mut self, kernel: impl Into<String>) -> Self {
+        self.kernel = Some(kernel.into());
+        self
     }
 
     pub fn fail(name: impl Into<String>, why: impl Into<String>) -> Self {
@@ -198,6 +217,15 @@ impl Level {
         }
         self.tests
     }
+}
+
+/// All of it, as a document.
+pub fn document(tests: &[Test]) -> String {
+    let mut out = format!("KTAP version 1\n1..{}\n", tests.len());
+    for (i, test) in tests.iter().enumerate() {
+        test.write(i + 1, 0, &mut out);
+    }
+    out
 }
 
 /// Reads KTAP, complete or cut off, and whatever else stands between its lines.
@@ -439,9 +467,7 @@ mod tests {
             ),
             Test::new("c", Status::Skip),
         ];
-        let mut out = "KTAP version 1\n1..2\n".to_string();
-        tests[0].write(1, 0, &mut out);
-        tests[1].write(2, 0, &mut out);
+        let out = document(&tests);
         let again = parse(out.lines());
         assert_eq!(again[0].children[0].name, "a #1");
         assert_eq!(again[0].status, Status::Fail);

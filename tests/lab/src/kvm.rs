@@ -95,6 +95,7 @@ fn try_kvm(lab: &Lab, run_dir: &Path) -> Result<(Accel, String)> {
         append: Vec::new(),
         machine: Vec::new(),
         live: false,
+        tell: None,
         expect: Vec::new(),
         provokes_reads: false,
         // One that does not boot is the answer.

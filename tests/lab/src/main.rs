@@ -28,6 +28,7 @@ mod outcome;
 mod page;
 mod refusals;
 mod repro;
+mod results;
 mod shell;
 mod soak;
 mod stress;
@@ -173,8 +174,7 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     match run() {
         _ if guest::interrupted() => ExitCode::from(INTERRUPTED),
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => ExitCode::from(status),
         Err(err) => {
             eprintln!("lab: {err:#}");
             ExitCode::from(2)
@@ -182,7 +182,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<bool> {
+/// The exit status.
+fn run() -> Result<u8> {
     let args = Args::parse();
     end_guests_on_panic();
     let lab = env::Lab::from_env()?;
@@ -212,8 +213,8 @@ fn run() -> Result<bool> {
     done
 }
 
-fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
-    match verb {
+fn verb(lab: &env::Lab, verb: Verb) -> Result<u8> {
+    let good = match verb {
         Verb::Boot(args) => boot(lab, args),
         Verb::Repro { kernel } => repro::verb(lab, kernel.as_deref()),
         Verb::Test { only, jobs } => suites::verb(lab, only.as_deref(), jobs.map(usize::from)),
@@ -235,7 +236,8 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<bool> {
         Verb::Findings { stories } => live::verb(lab, stories),
         Verb::Page { run } => page::verb(&run),
         Verb::Certainty { boots } => certainty::verb(lab, boots),
-    }
+    };
+    Ok(u8::from(!good?))
 }
 
 /// No guest outlives the lab, not even one whose reader went away: println!() panics on

@@ -24,7 +24,8 @@ use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
 use crate::live::without_live;
 use crate::outcome::Outcome;
-use crate::page::run::{self as results, Table};
+use crate::page::run::{self as page, Table};
+use crate::results::{Results, Suite};
 use crate::suites::Run;
 use crate::table::table;
 use anyhow::{anyhow, bail, Context, Result};
@@ -271,7 +272,7 @@ fn raced(caption: &str, rows: &[Row], races: &[(&'static str, &str)]) -> Table {
     let row = |row: &Row| {
         let signs = names.clone().map(|race| row.sign(race).0);
         let cells = [row.key.clone()].into_iter().chain(signs);
-        results::Row {
+        page::Row {
             key: format!("{caption}: {}", row.key),
             verdict: None,
             cells: cells.chain([row.said()]).collect(),
@@ -502,7 +503,49 @@ pub fn verb(
                 .as_ref()
                 .is_none_or(|stress| stress.mark != Mark::Unknown)
     };
-    Ok(rows.iter().chain(&reads).all(known))
+    let good = rows.iter().chain(&reads).all(known);
+    let seconds = begun.elapsed().as_secs_f64();
+    let of_rows = |rows: &[Row]| -> Vec<Test> { rows.iter().map(|row| row.test(lab)).collect() };
+    let suites = [("writeback", of_rows(&rows)), ("reads", of_rows(&reads))];
+    let results = Results {
+        verb: "matrix",
+        good,
+        seconds,
+        suites: suites
+            .into_iter()
+            .filter(|(_, tests): &(_, Vec<Test>)| !tests.is_empty())
+            .map(|(name, tests)| Suite::new(name, seconds, tests))
+            .collect(),
+        // Of rows that were kept there are none.
+        boots: Vec::new(),
+        data: serde_json::to_value(&all)?,
+    };
+    results.write(lab, run_dir)?;
+    Ok(good)
+}
+
+impl Row {
+    /// For machines: whether it is known is what a run is judged by, and what is known a note.
+    fn test(&self, lab: &Lab) -> Test {
+        if let Some(error) = &self.error {
+            return Test::fail(&self.key, error);
+        }
+        let cells = self.cells.iter().map(|(race, cell)| {
+            let mut test = match cell.mark {
+                Mark::Unknown => Test::new(race, Status::Fail),
+                _ => Test::new(race, Status::Pass),
+            };
+            test.notes
+                .push(format!("{}: {}", cell.mark.sign(), cell.evidence));
+            test
+        });
+        let mut test = match self.cells.is_empty() {
+            true => Test::new(&self.key, Status::Pass),
+            false => Test::group(&self.key, cells.collect()),
+        };
+        test.kernel = lab.kernel(&self.key).ok().map(|kernel| kernel.build());
+        test
+    }
 }
 
 /// The rows of a table for `keys`, and one for each of `failed`.

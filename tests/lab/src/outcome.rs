@@ -50,6 +50,8 @@ pub enum Limit {
     PowerOff(u64),
     /// The kernel panicked, QEMU did not end.
     AfterPanic(u64),
+    /// The script began, and the kernel had not said a word.
+    Console,
 }
 
 /// The verdict on a guest, and why in one line. `expect` has parts of the kernel findings that the
@@ -60,6 +62,10 @@ pub fn classify(
     limit: Option<Limit>,
     expect: &[String],
 ) -> (Outcome, String) {
+    if limit == Some(Limit::Console) || console.started() && console.kernel_said_nothing() {
+        let why = "its console was lost: the script began, and the kernel had not said a word";
+        return (Outcome::LabError, why.to_string());
+    }
     if console.release().is_none() {
         let why = match (console.host_error(), limit) {
             (Some(error), _) => error.to_string(),
@@ -70,10 +76,17 @@ pub fn classify(
         };
         return (Outcome::LabError, why);
     }
+    if let Some(why) = console.never_lived() {
+        return (Outcome::LabError, why);
+    }
     if let Some(panic) = console.panic() {
         let splats = console.splats(console.all());
         let why = chief_splat(&splats).map_or(panic, |splat| splat.summary());
         return (Outcome::Panic, why);
+    }
+    if let (Some(Limit::Boot(n)), false) = (limit, console.came_to_init()) {
+        let why = format!("the guest did not come to its init within {n} s");
+        return (Outcome::LabError, why);
     }
     if let Some(limit) = limit {
         let why = match limit {
@@ -85,6 +98,7 @@ pub fn classify(
                 format!("the script ended, but the guest did not power off within {n} s")
             }
             Limit::AfterPanic(n) => format!("QEMU did not end within {n} s"),
+            Limit::Console => "no console".to_string(),
         };
         return (Outcome::Timeout, why);
     }
@@ -96,6 +110,11 @@ pub fn classify(
         let why = "QEMU ended while the script was running, without a panic".to_string();
         return (Outcome::LabError, why);
     };
+    if console.heard() == (true, false) {
+        let why =
+            "its console was lost on the way: whatever the kernel has found, nobody has seen it";
+        return (Outcome::LabError, why.to_string());
+    }
     let mut splats = console.splats(console.all());
     splats.retain(|splat| {
         !splat.is_live() && !expect.iter().any(|part| splat.summary().contains(part))
@@ -269,6 +288,70 @@ mod tests {
         ));
         // A kernel that does not come to its script in time is the kernel's affair.
         assert!(!again(&guest(&[], &[BOOT]), hung, (10, 0)));
+    }
+
+    #[test]
+    fn who_never_lived_is_the_labs_affair() {
+        const INIT: &str = "[    1.0] Run /usr/lib/virtme-ng-init as init process";
+        const SCRIPT: &[&str] = &[];
+        let panic = |text: &str| format!("[    1.1] Kernel panic - not syncing: {text}");
+        for (kernel, said) in [
+            (
+                vec![panic("VFS: Unable to mount root fs on unknown-block(0,0)")],
+                "before its init",
+            ),
+            (
+                vec![panic("System is deadlocked on memory")],
+                "before its init",
+            ),
+            (
+                vec![
+                    INIT.to_string(),
+                    panic("Attempted to kill init! exitcode=0x00000100"),
+                ],
+                "init died",
+            ),
+            (
+                vec![
+                    "[    0.9] kernel BUG at a.c:1!".to_string(),
+                    panic("Fatal exception"),
+                ],
+                "before its init: kernel BUG at a.c:1",
+            ),
+        ] {
+            let mut lines = vec![BOOT];
+            lines.extend(kernel.iter().map(String::as_str));
+            let (outcome, why) = classify(&guest(SCRIPT, &lines), &[], None, &[]);
+            assert_eq!(outcome, Outcome::LabError, "{why}");
+            assert!(why.contains(said), "{why}");
+        }
+        let late = panic("Fatal exception");
+        let udev = guest(
+            SCRIPT,
+            &[BOOT, INIT, "[    1.05] kernel BUG at a.c:1!", &late],
+        );
+        assert_eq!(verdict(&udev, None), Outcome::Panic);
+        let init = panic("Attempted to kill init!");
+        let script = guest(&[START], &[BOOT, INIT, &init]);
+        assert_eq!(verdict(&script, None), Outcome::Panic);
+    }
+
+    #[test]
+    fn a_console_that_is_lost_is_no_silence() {
+        let all = [START, "1..1", "ok 1 a", "# ww-lab: end 0"];
+        let begun = "[    2.0] ww-lab: start";
+        let over = "[    3.0] ww-lab: end of the script";
+        assert_eq!(
+            verdict(&guest(&all, &[BOOT, begun, over]), None),
+            Outcome::Pass
+        );
+        assert_eq!(
+            verdict(&guest(&all, &[BOOT, begun]), None),
+            Outcome::LabError
+        );
+        assert_eq!(verdict(&guest(&all, &[]), None), Outcome::LabError);
+        let never = guest(&[START], &[]);
+        assert_eq!(verdict(&never, Some(Limit::Console)), Outcome::LabError);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
 use crate::live::without_live;
 use crate::outcome::Outcome;
+use crate::results::{Results, Suite};
 use anyhow::Result;
 use comfy_table::Table;
 use serde::{Deserialize, Serialize};
@@ -326,6 +327,22 @@ pub struct Judged {
     pub log: PathBuf,
     #[serde(skip)]
     pub last_lines: Vec<String>,
+}
+
+impl Judged {
+    /// The same as a test's result.
+    pub fn test(&self, detect: bool) -> Test {
+        let detect = if detect { "" } else { " (the witness)" };
+        let title = format!("{}: {}{detect}", self.kernel, self.scenario);
+        let mut test = Test::new(title, Status::Pass);
+        if !self.wrong.is_empty() {
+            test.status = Status::Fail;
+            test.notes = self.wrong.clone();
+            test.notes.push(format!("log: {}", self.log.display()));
+            test.notes.extend(self.last_lines.clone());
+        }
+        test
+    }
 }
 
 /// Scripts that lose the live read race on purpose, as their tops say.
@@ -688,22 +705,32 @@ pub fn verb(lab: &Lab, kernel: Option<&str>) -> Result<bool> {
     let run_dir = lab.run_dir("repro")?;
     let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
     let begun = std::time::Instant::now();
-    let mut rows = Vec::new();
+    let (mut rows, mut tests, mut guests) = (Vec::new(), Vec::new(), Vec::new());
     for (i, (plan, boot)) in plans.iter().zip(&boots).enumerate() {
         let say = |text: &str| match text.strip_prefix("boot ") {
             Some(text) => println!("[{}/{}] boot {text}", i + 1, plans.len()),
             None => println!("    {text}"),
         };
-        rows.extend(run_plan(lab, accel, &run_dir, plan, boot, &say)?.1);
+        let (guest, judged) = run_plan(lab, accel, &run_dir, plan, boot, &say)?;
+        let build = &guest.result.build;
+        tests.extend(judged.iter().map(|row| row.test(plan.detect).about(build)));
+        rows.extend(judged);
+        guests.push(guest.result);
     }
     let table = table(&rows);
     fs::write(run_dir.join("table.md"), format!("{table}\n"))?;
-    fs::write(
-        run_dir.join("result.json"),
-        serde_json::to_string_pretty(&rows)? + "\n",
-    )?;
     println!("\n{table}\n");
     let wrong: Vec<&Judged> = rows.iter().filter(|row| !row.wrong.is_empty()).collect();
+    let seconds = begun.elapsed().as_secs_f64();
+    let results = Results {
+        verb: "repro",
+        good: wrong.is_empty(),
+        seconds,
+        suites: vec![Suite::new("repro", seconds, tests)],
+        boots: guests.iter().collect(),
+        data: serde_json::to_value(&rows)?,
+    };
+    results.write(lab, &run_dir)?;
     for row in &wrong {
         println!("WRONG: {}, {}", row.kernel, row.scenario);
         for why in &row.wrong {
@@ -720,7 +747,7 @@ pub fn verb(lab: &Lab, kernel: Option<&str>) -> Result<bool> {
         rows.len() - wrong.len(),
         rows.len(),
         boots.len(),
-        begun.elapsed().as_secs_f64(),
+        seconds,
         run_dir.display()
     );
     Ok(wrong.is_empty())

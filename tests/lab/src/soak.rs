@@ -10,8 +10,10 @@ use crate::guest::{self, Boot, Guest};
 use crate::ktap::Test;
 use crate::kvm;
 use crate::outcome::Outcome;
+use crate::results::{Results, Suite};
 use crate::suites::{guest_tests, Run};
 use anyhow::{bail, Result};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -54,6 +56,20 @@ pub fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<Guest> {
     fs::write(guest.dir.join("reports.by-stack"), &reports)?;
     print!("{reports}");
     println!("{}", guest.result);
+    let name = boot.name.split('-').next().unwrap_or_default();
+    let results = Results {
+        verb: name,
+        good: guest.result.outcome == Outcome::Pass,
+        seconds: guest.result.seconds,
+        suites: vec![Suite::new(
+            &boot.name,
+            guest.result.seconds,
+            guest.tests.clone(),
+        )],
+        boots: vec![&guest.result],
+        data: Value::Null,
+    };
+    results.write(lab, &run_dir)?;
     Ok(guest)
 }
 

@@ -2,9 +2,9 @@
 
 //! `lab test`: the suites, as KTAP, with progress as diagnostics between.
 
+use crate::console::MARK_START;
 use crate::env::{self, Lab, Needs};
 use crate::guest::{self, Boot, Guest, Record};
-use crate::junit;
 use crate::ktap::{self, Counts, Status, Test};
 use crate::kvm::{self, Accel};
 use crate::matrix;
@@ -12,12 +12,15 @@ use crate::mutants;
 use crate::outcome::Outcome;
 use crate::refusals;
 use crate::repro;
+use crate::results::{self, Results, Suite as Group};
 use crate::soak;
 use crate::stress;
 use crate::vmcore;
 use crate::xfstests;
 use anyhow::{bail, Context, Result};
-use serde::Serialize;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -25,7 +28,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A suite's part of the run.
 pub struct Run<'a> {
@@ -59,13 +62,6 @@ const SUITES: &[(&str, Suite)] = &[
 /// What the guests of a suite have, one after another, at most; xfstests' have more than others.
 const SUITE_MEMORY: u64 = 4 << 30;
 
-#[derive(Serialize)]
-struct Results<'a> {
-    counts: Counts,
-    suites: &'a [Test],
-    boots: &'a [&'a Record],
-}
-
 /// How many suites with guests run at a time, if nobody has said: where there is memory for that, as many as
 /// there are CPUs; under TCG half of that, since a guest's two CPUs are two threads that have much to do.
 fn at_once(accel: Accel) -> usize {
@@ -81,8 +77,8 @@ fn at_once(accel: Accel) -> usize {
 /// The suite that boots nothing, and runs beside the others.
 const HOST_ONLY: &str = "static";
 
-/// What a suite has found, and after how many seconds.
-type Done = (Test, f64, Vec<Record>);
+/// What a suite has found.
+type Done = (Group, Vec<Record>);
 
 /// `lab test`: all suites, or one, so many at a time.
 pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> {
@@ -99,6 +95,7 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
         );
     }
     let dir = lab.run_dir("test")?;
+    let begun = Instant::now();
     println!("KTAP version 1\n1..{}", suites.len());
     let accel = match suites.iter().any(|(name, _)| *name != HOST_ONLY) {
         true => Some(kvm::probe(lab, &dir, &|line| println!("# {line}"))?),
@@ -124,14 +121,14 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
                 accel,
                 boots: Vec::new(),
             };
-            let (test, seconds) = one(name, *suite, &mut run);
+            let group = one(name, *suite, &mut run);
             let mut results = locked(&results);
-            results[i] = Some((test, seconds, run.boots));
+            results[i] = Some((group, run.boots));
             // In their order: KTAP has numbers.
-            while let Some(Some((test, ..))) = results.get(printed.load(Relaxed)) {
+            while let Some(Some((group, _))) = results.get(printed.load(Relaxed)) {
                 let n = printed.fetch_add(1, Relaxed) + 1;
                 let mut out = String::new();
-                test.write(n, 0, &mut out);
+                group.test.write(n, 0, &mut out);
                 print!("{out}");
             }
         }
@@ -155,30 +152,26 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
 
     let mut sum = Counts::default();
     println!("#");
-    for (test, seconds, _) in &done {
+    for (group, _) in &done {
+        let test = &group.test;
         let counts = test.counts();
+        let seconds = test.seconds.unwrap_or(0.0);
         println!("# {:8} {counts} ({seconds:.0} s)", test.name);
         for failure in failures(test, "") {
             println!("#   not ok: {failure}");
         }
         sum += counts;
     }
-    let tests: Vec<Test> = done.iter().map(|(test, ..)| test.clone()).collect();
-    let boots: Vec<&Record> = done.iter().flat_map(|(.., boots)| boots).collect();
+    let good = sum.failed == 0 && sum.passed > 0;
     let results = Results {
-        counts: sum,
-        suites: &tests,
-        boots: &boots,
+        verb: "test",
+        good,
+        seconds: begun.elapsed().as_secs_f64(),
+        suites: done.iter().map(|(group, _)| group.clone()).collect(),
+        boots: done.iter().flat_map(|(_, boots)| boots).collect(),
+        data: Value::Null,
     };
-    fs::write(
-        dir.join("results.json"),
-        serde_json::to_string_pretty(&results)? + "\n",
-    )?;
-    let suites: Vec<_> = done
-        .iter()
-        .map(|(test, seconds, _)| junit_suite(test, *seconds))
-        .collect();
-    fs::write(dir.join("junit.xml"), junit::write(&suites)?)?;
+    results.write(lab, &dir)?;
     for line in lab.tally().lines() {
         println!("# {line}");
     }
@@ -190,7 +183,7 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
         .context("scripts/cache.sh does not start")?;
     print!("# {}", String::from_utf8_lossy(&cache.stdout));
     println!("{sum}");
-    Ok(sum.failed == 0 && sum.passed > 0)
+    Ok(good)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -198,7 +191,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs one. A suite that can't run has failed, and the next one has its turn.
-fn one(name: &'static str, suite: Suite, run: &mut Run) -> (Test, f64) {
+fn one(name: &'static str, suite: Suite, run: &mut Run) -> Group {
     run.progress("begins");
     let begun = Instant::now();
     let mut tests = suite(run)
@@ -206,7 +199,7 @@ fn one(name: &'static str, suite: Suite, run: &mut Run) -> (Test, f64) {
     if tests.is_empty() {
         tests.push(Test::fail("has results", "the suite has no results"));
     }
-    (Test::group(name, tests), begun.elapsed().as_secs_f64())
+    Group::new(name, begun.elapsed().as_secs_f64(), tests)
 }
 
 impl Run<'_> {
@@ -230,6 +223,11 @@ impl Run<'_> {
         ));
         self.boots.push(result.clone());
         Ok(guest)
+    }
+
+    /// Those of the suite so far.
+    pub fn boots(&self) -> &[Record] {
+        &self.boots
     }
 
     pub fn accel(&self) -> Result<Accel> {
@@ -277,6 +275,8 @@ struct Case {
     why: &'static str,
     /// Of the guest's own leaves.
     counts: (usize, usize, usize),
+    /// Is it booted a second time? Not what a kernel has done, nor a script.
+    repeated: bool,
 }
 
 enum Image {
@@ -288,6 +288,12 @@ enum Image {
     Garbage,
     /// The stock kernel on a machine that QEMU refuses to make.
     Refused,
+    /// The same, with another kernel parameter.
+    Append(&'static str),
+    /// The same, with so little memory.
+    Memory(&'static str),
+    /// The same with hang.sh, and somebody kills QEMU.
+    Killed,
 }
 
 const CASES: &[Case] = &[
@@ -297,6 +303,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::Pass,
         why: "2 passed",
         counts: (2, 0, 0),
+        repeated: false,
     },
     Case {
         name: "fail",
@@ -304,6 +311,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::Fail,
         why: "1 failed",
         counts: (2, 1, 0),
+        repeated: false,
     },
     Case {
         name: "status",
@@ -311,6 +319,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::Fail,
         why: "exit status 3",
         counts: (1, 1, 0),
+        repeated: false,
     },
     Case {
         name: "skip",
@@ -318,6 +327,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::Skip,
         why: "1 skipped",
         counts: (0, 0, 1),
+        repeated: false,
     },
     Case {
         name: "panic",
@@ -326,6 +336,7 @@ const CASES: &[Case] = &[
         why: "sysrq triggered crash",
         // The test that was planned and never came, and the guest.
         counts: (1, 2, 0),
+        repeated: false,
     },
     Case {
         name: "hang",
@@ -333,6 +344,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::Timeout,
         why: "the script did not end within 8 s",
         counts: (1, 2, 0),
+        repeated: false,
     },
     Case {
         name: "hang-kernel",
@@ -340,6 +352,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::Timeout,
         why: "the script did not end within 8 s",
         counts: (1, 2, 0),
+        repeated: false,
     },
     Case {
         name: "silent",
@@ -347,6 +360,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::Timeout,
         why: "the script said nothing for 8 s",
         counts: (1, 2, 0),
+        repeated: false,
     },
     Case {
         name: "never-boots",
@@ -354,6 +368,7 @@ const CASES: &[Case] = &[
         outcome: Outcome::LabError,
         why: "no line from a kernel within 5 s",
         counts: (0, 1, 0),
+        repeated: true,
     },
     Case {
         name: "refused",
@@ -361,6 +376,55 @@ const CASES: &[Case] = &[
         outcome: Outcome::LabError,
         why: "qemu-system-x86_64: ",
         counts: (0, 1, 0),
+        repeated: true,
+    },
+    Case {
+        name: "no-root",
+        image: Image::Append("root=/dev/none"),
+        outcome: Outcome::LabError,
+        why: "the guest died before its init: Kernel panic",
+        counts: (0, 1, 0),
+        repeated: false,
+    },
+    Case {
+        name: "no-init",
+        image: Image::Append("init=/bin/false"),
+        outcome: Outcome::LabError,
+        why: "the guest's init died before the script: Kernel panic",
+        counts: (0, 1, 0),
+        repeated: false,
+    },
+    Case {
+        name: "no-memory",
+        image: Image::Memory("40M"),
+        outcome: Outcome::LabError,
+        why: "before",
+        counts: (0, 1, 0),
+        repeated: false,
+    },
+    Case {
+        name: "no-console",
+        image: Image::Append("quiet loglevel=0"),
+        outcome: Outcome::LabError,
+        why: "its console was lost: the script began",
+        counts: (2, 1, 0),
+        repeated: false,
+    },
+    Case {
+        name: "console-lost",
+        image: Image::Stock,
+        outcome: Outcome::LabError,
+        why: "its console was lost on the way",
+        counts: (1, 1, 0),
+        repeated: false,
+    },
+    Case {
+        name: "killed",
+        image: Image::Killed,
+        outcome: Outcome::LabError,
+        why: "QEMU ended while the script was running",
+        counts: (1, 2, 0),
+        repeated: false,
     },
 ];
 
@@ -410,7 +474,7 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
     for case in CASES {
         let script = match case.image {
             Image::Stock => case.name,
-            Image::Silent => "hang",
+            Image::Silent | Image::Killed => "hang",
             _ => "pass",
         };
         let script = run.lab.guest_script(&format!("harness/{script}"));
@@ -430,6 +494,13 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
                 boot.first_line = 5;
             }
             Image::Refused => boot.memory = "1000000G".to_string(),
+            Image::Append(word) => boot.append.push(word.to_string()),
+            Image::Memory(size) => boot.memory = size.to_string(),
+            Image::Killed => {
+                boot.timeout = 240;
+                boot.metered = true;
+                kill_once_begun(run.dir.join(&name));
+            }
         }
         let guest = run.boot(&boot)?;
         let result = &guest.result;
@@ -443,7 +514,8 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
             && result.why.contains(case.why)
             && counts == case.counts
             // Where the script has not begun, there was a second try; QEMU may need one for reasons of its own.
-            && (case.outcome != Outcome::LabError || result.retries.len() == 1);
+            && (!case.repeated || result.retries.len() == 1)
+            && (case.repeated || result.outcome != Outcome::LabError || result.retries.is_empty());
         tests.push(Test::of(title, right, || {
             let log = guest.dir.display();
             format!(
@@ -452,7 +524,59 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
             )
         }));
     }
+    tests.push(alone(run)?);
+    let guests: Vec<String> = CASES
+        .iter()
+        .map(|c| format!("harness-{}", c.name))
+        .collect();
+    tests.extend(results::suite(run, &guests)?);
     Ok(tests)
+}
+
+/// As cron does it: no terminal, a session of its own, next to nothing in the environment, another directory.
+fn alone(run: &mut Run) -> Result<Test> {
+    run.accel()?;
+    let mut cmd = Command::new("setsid");
+    cmd.arg("--wait").arg(std::env::current_exe()?);
+    cmd.args(["boot", "--kernel", "stock"]);
+    cmd.arg(run.lab.guest_script("harness/pass"));
+    cmd.env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir("/");
+    let ours = |name: &str| name.starts_with("WW_") || matches!(name, "HOME" | "WAKEWATCH_CACHE");
+    cmd.envs(std::env::vars().filter(|(name, _)| ours(name)));
+    run.progress("boot stock: without a terminal");
+    let out = cmd.stdin(Stdio::null()).output().context("setsid")?;
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let right = out.status.success() && said.contains("# pass: 2 passed");
+    let title = "a guest boots without a terminal, in a session and an environment of its own";
+    Ok(Test::of(title, right, || {
+        format!(
+            "{}: {said}{}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr)
+        )
+    }))
+}
+
+/// Kills the QEMU of the guest in this folder, from outside, when its script has begun.
+fn kill_once_begun(dir: PathBuf) {
+    std::thread::spawn(move || {
+        let begun = || {
+            let log = fs::read_to_string(dir.join("console.log")).unwrap_or_default();
+            log.contains(MARK_START)
+        };
+        let limit = Instant::now() + Duration::from_secs(300);
+        while !begun() && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // What it has said by then is on its way.
+        std::thread::sleep(Duration::from_secs(1));
+        let pid = fs::read_to_string(dir.join("qemu.pid")).unwrap_or_default();
+        if let Ok(pid) = pid.trim().parse() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    });
 }
 
 /// The rows of `lab repro`.
@@ -467,16 +591,7 @@ fn rows(run: &mut Run) -> Result<Vec<Test>> {
         };
         run.boots.push(guest.result.clone());
         for row in rows {
-            let detect = if plan.detect { "" } else { " (the witness)" };
-            let title = format!("{}: {}{detect}", row.kernel, row.scenario);
-            let mut test = Test::new(title, Status::Pass);
-            if !row.wrong.is_empty() {
-                test.status = Status::Fail;
-                test.notes = row.wrong.clone();
-                test.notes.push(format!("log: {}", row.log.display()));
-                test.notes.extend(row.last_lines.clone());
-            }
-            tests.push(test);
+            tests.push(row.test(plan.detect).about(guest.result.build.as_str()));
         }
     }
     Ok(tests)
@@ -590,55 +705,9 @@ fn failures(test: &Test, path: &str) -> Vec<String> {
         .collect()
 }
 
-/// A suite with a case for every leaf.
-fn junit_suite(suite: &Test, seconds: f64) -> junit::Suite {
-    let mut cases = Vec::new();
-    for child in &suite.children {
-        junit_leaves(child, &suite.name, &mut cases);
-    }
-    junit::Suite {
-        name: suite.name.clone(),
-        seconds,
-        properties: Vec::new(),
-        cases,
-    }
-}
-
-fn junit_leaves(test: &Test, path: &str, cases: &mut Vec<junit::Case>) {
-    if test.children.is_empty() {
-        cases.push(junit::Case {
-            class: path.to_string(),
-            name: test.name.clone(),
-            seconds: None,
-            properties: Vec::new(),
-            status: test.status,
-            why: test.notes.join("\n"),
-        });
-    }
-    let path = format!("{path}.{}", test.name);
-    for child in &test.children {
-        junit_leaves(child, &path, cases);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn junit_has_every_leaf() {
-        let suite = Test::group(
-            "s",
-            vec![
-                Test::new("a", Status::Pass),
-                Test::group("g", vec![Test::fail("b <&>", "it said \"no\"\u{1b}[0m")]),
-            ],
-        );
-        let xml = String::from_utf8(junit::write(&[junit_suite(&suite, 1.0)]).unwrap()).unwrap();
-        assert!(xml.contains("tests=\"2\" failures=\"1\" skipped=\"0\""));
-        assert!(xml.contains("classname=\"s.g\" name=\"b &lt;&amp;&gt;\""));
-        assert!(xml.contains("it said &quot;no&quot;?[0m"));
-    }
 
     #[test]
     fn failures_are_named_with_their_path() {

@@ -16,17 +16,18 @@ use crate::console::{Console, Findings, Stream};
 use crate::debugfs::{self, by_verdict, callers_table, length, Caller, Snapshot};
 use crate::env::Lab;
 use crate::form::Form;
-use crate::guest::{self, Boot, Guest};
-use crate::junit;
+use crate::guest::{self, Boot, Guest, Record};
 use crate::ktap::{Counts, Status, Test};
 use crate::kvm::{self, Accel};
 use crate::live::without_live;
 use crate::outcome::Outcome;
+use crate::results::{Results, Suite};
 use anyhow::{bail, Context, Result};
 use comfy_table::Table;
 use quick_xml::events::Event;
-use quick_xml::Reader;
+use quick_xml::{Reader, XmlVersion};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -125,8 +126,8 @@ impl Verdict {
         self.findings.values().sum()
     }
 
-    /// For the xunit file.
-    fn properties(&self, mark: Mark) -> junit::Properties {
+    /// For machines.
+    fn properties(&self, mark: Mark) -> BTreeMap<String, String> {
         let mut all = vec![("reports".to_string(), self.reports())];
         all.extend(self.findings.iter().map(|(name, n)| (name.clone(), *n)));
         // Of a guest that died there is no more than its console.
@@ -224,7 +225,10 @@ fn xunit(text: &str) -> Result<Option<(Mark, String)>> {
                     _ => continue,
                 };
                 let message = match tag.try_get_attribute("message")? {
-                    Some(message) => message.unescape_value()?.trim().to_string(),
+                    Some(message) => message
+                        .normalized_value(XmlVersion::Implicit1_0)?
+                        .trim()
+                        .to_string(),
                     None => String::new(),
                 };
                 return Ok(Some((mark, message)));
@@ -433,7 +437,7 @@ fn run(
     let mut pending: Vec<String> = args.tests.clone();
     pending.retain(|test| !rows.contains_key(test));
     let mut callers = BTreeMap::new();
-    let mut boots = 0;
+    let mut boots = Vec::new();
     let build = lab.kernel(&args.kernel)?.dir;
     let results = dir.join("results");
     while !pending.is_empty() {
@@ -441,8 +445,7 @@ fn run(
         if left == 0 || guest::interrupted() {
             break;
         }
-        boots += 1;
-        let mut boot = boot(lab, args, boots, &pending, left)?;
+        let mut boot = boot(lab, args, boots.len() + 1, &pending, left)?;
         boot.live = live;
         say(&format!(
             "boot {}: {} tests from {} on",
@@ -451,6 +454,7 @@ fn run(
             pending[0]
         ));
         let guest = guest::run(lab, accel, dir, &boot)?;
+        boots.push(guest.result.clone());
         let why = guest.result.why.clone();
         let tests = guest.dir.join("tests");
         let mut last = None;
@@ -511,15 +515,14 @@ fn run(
         asked: args.asked.clone(),
         rows: rows.collect(),
         seconds: begun.elapsed().as_secs_f64().round(),
-        boots,
+        boots: boots.len(),
         callers: Caller::all(callers),
     };
     fs::write(
         dir.join("xfstests.json"),
         serde_json::to_string_pretty(&saved)? + "\n",
     )?;
-    fs::write(dir.join("junit.xml"), junit::write(&[junit_suite(&saved)])?)?;
-    fs::write(dir.join("ktap"), ktap(&saved))?;
+    saved.results(&boots).write(lab, dir)?;
     let mut text = saved.title() + "\n\n" + &table(&saved).to_string() + "\n";
     if !saved.callers.is_empty() {
         text.push_str(&format!("\n{}\n", callers_table(&saved.callers)));
@@ -600,9 +603,41 @@ impl Saved {
                     };
                     format!("wakewatch: {findings}, {} windows", w.windows)
                 }));
+                test.seconds = row.seconds;
+                let of = row.wakewatch.as_ref();
+                test.properties = of.map_or(BTreeMap::new(), |w| w.properties(row.mark));
+                let cpu = row
+                    .cpu
+                    .map(|s| ("cpu_seconds".to_string(), format!("{s:.1}")));
+                test.properties.extend(cpu);
                 test
             })
             .collect()
+    }
+
+    fn results<'a>(&self, boots: &'a [Record]) -> Results<'a> {
+        let mut suite = Suite::new("xfstests", self.seconds, self.tests());
+        let wakewatch = u8::from(self.wakewatch).to_string();
+        for (name, value) in [
+            ("kernel", &self.build),
+            ("form", &self.form),
+            ("wakewatch", &wakewatch),
+        ] {
+            suite
+                .test
+                .properties
+                .insert(name.to_string(), value.clone());
+        }
+        suite.test.kernel = Some(self.build.clone());
+        let counts = self.counts();
+        Results {
+            verb: "xfstests",
+            good: counts.failed == 0 && counts.passed > 0,
+            seconds: self.seconds,
+            suites: vec![suite],
+            boots: boots.iter().collect(),
+            data: Value::Null,
+        }
     }
 
     fn load(lab: &Lab, run: &Path) -> Result<Self> {
@@ -665,43 +700,6 @@ fn table(saved: &Saved) -> Table {
         table.add_row(cells);
     }
     table
-}
-
-fn ktap(saved: &Saved) -> String {
-    let tests = saved.tests();
-    let mut out = format!("KTAP version 1\n1..{}\n", tests.len());
-    for (i, test) in tests.iter().enumerate() {
-        test.write(i + 1, 0, &mut out);
-    }
-    out
-}
-
-fn junit_suite(saved: &Saved) -> junit::Suite {
-    let property = |name: &str, value: &dyn ToString| (name.to_string(), value.to_string());
-    let case = |row: &Row| junit::Case {
-        class: "xfstests".to_string(),
-        name: row.test.clone(),
-        seconds: Some(row.seconds.unwrap_or(0.0)),
-        properties: row
-            .wakewatch
-            .as_ref()
-            .map_or(Vec::new(), |w| w.properties(row.mark))
-            .into_iter()
-            .chain(row.cpu.map(|s| property("cpu_seconds", &format!("{s:.1}"))))
-            .collect(),
-        status: row.mark.status(),
-        why: format!("{}: {}", row.mark.text(), row.why),
-    };
-    junit::Suite {
-        name: "xfstests".to_string(),
-        seconds: saved.seconds,
-        properties: vec![
-            property("kernel", &saved.build),
-            property("form", &saved.form),
-            property("wakewatch", &u8::from(saved.wakewatch)),
-        ],
-        cases: saved.rows.iter().map(case).collect(),
-    }
 }
 
 #[cfg(test)]
@@ -862,14 +860,15 @@ table open=3 freed=0 room=1024
                 && text.contains("tail 2")
                 && text.contains("1 us")
         );
-        let xml = String::from_utf8(junit::write(&[junit_suite(&run)]).unwrap()).unwrap();
+        let results = run.results(&[]);
+        let xml = crate::junit::write("xfstests", &results.suites).unwrap();
         assert!(xml.contains("tests=\"3\" failures=\"1\" skipped=\"1\""));
         assert!(xml.contains("<property name=\"wakewatch.reports\" value=\"2\"/>"));
         assert!(xml.contains("<property name=\"wakewatch.longest_window_ns\" value=\"1024\"/>"));
-        assert!(xml.contains("HUNG: why &lt;&amp;&gt; ?"));
+        assert!(xml.contains("hung: why &lt;&amp;&gt; "));
         // What is written can be read.
         assert_eq!(xunit(&xml).unwrap().unwrap().0, Mark::Fail);
-        let again = crate::ktap::parse(ktap(&run).lines());
+        let again = crate::ktap::parse(crate::ktap::document(&run.tests()).lines());
         let mut counts = Counts::default();
         again.iter().for_each(|test| counts += test.counts());
         assert_eq!(counts, run.counts());

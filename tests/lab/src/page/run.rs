@@ -15,6 +15,7 @@ use crate::xfstests;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -145,17 +146,18 @@ impl Run {
 
     fn read_tables(&mut self) {
         let dir = self.dir.clone();
-        if let Some(rows) = self.json::<Vec<Judged>>("result.json") {
-            self.tables.push(judged(&rows));
-        } else if let Some(saved) = self.json::<Suites>("results.json") {
-            self.tables.extend(saved.suites.iter().map(suite));
-        } else if let Some(saved) = self.json::<xfstests::Saved>("xfstests.json") {
+        if let Some(saved) = self.json::<xfstests::Saved>("xfstests.json") {
             let (title, tests) = saved.told();
             self.tables.push(tested(&title, &tests));
         } else if let Some(tables) = matrix::saved(&dir) {
             match tables {
                 Ok(tables) => self.tables.extend(tables),
                 Err(err) => self.unread.push(format!("matrix.json: {err:#}")),
+            }
+        } else if let Some(saved) = self.json::<Saved>("result.json") {
+            match saved.data {
+                Data::Rows(rows) => self.tables.push(judged(&rows)),
+                Data::Other(_) => self.tables.extend(saved.suites.iter().map(suite)),
             }
         } else {
             self.tables.extend(self.guests.iter().map(script));
@@ -201,10 +203,26 @@ fn json<T: DeserializeOwned>(path: &Path) -> Option<Result<T>> {
     Some(serde_json::from_str(&text).map_err(anyhow::Error::from))
 }
 
-/// Of results.json.
+/// A run's `result.json`, as far as a page is made of it (tests/lab/schema/result.json).
 #[derive(Deserialize)]
-struct Suites {
+struct Saved {
     suites: Vec<Test>,
+    #[serde(default)]
+    data: Data,
+}
+
+/// What only the verb knows.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Data {
+    Rows(Vec<Judged>),
+    Other(Value),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self::Other(Value::Null)
+    }
 }
 
 fn judged(rows: &[Judged]) -> Table {
@@ -338,7 +356,7 @@ impl Guest {
     fn read(dir: &Path, name: String, record: Record) -> Self {
         let read = |file: &str| fs::read(dir.join(file)).unwrap_or_default();
         let text = |file: &str| String::from_utf8_lossy(&read(file)).into_owned();
-        let console = console(&text("console.log"), &text("ktap"));
+        let console = console(&text("console.log"), &text("script.log"));
         let findings = console.findings(console.all());
         let decoded = decoded(&console, &text("decoded.log"));
         let line = |at: usize| {

@@ -285,10 +285,12 @@ impl Folder {
             format!("[    0.000000] Linux version 6.12.117 (x)\n# ww-lab: start\n{ktap}{console}"),
         )
         .unwrap();
-        fs::write(dir.join("ktap"), ktap).unwrap();
+        for file in ["script.log", "ktap"] {
+            fs::write(dir.join(file), ktap).unwrap();
+        }
         fs::write(dir.join("order0.windows"), WINDOWS).unwrap();
         let record = json!({
-            "kernel": "broken", "release": "6.12.117", "scenario": name, "outcome": outcome, "why": "so",
+            "kernel": "broken", "build": "broken-0123", "release": "6.12.117", "scenario": name, "outcome": outcome, "why": "so",
             "tests": {"passed": 1, "failed": 0, "skipped": 0}, "exit_status": null, "verdicts": {"reused": 1}, "stats": {},
             "kernel_said": null, "kernel_said_at": null, "accel": "tcg", "qemu": "10.0.2", "memory": "2G", "append": [],
             "live": [], "retries": [], "seconds": 1.0, "files": {}
