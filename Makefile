@@ -19,11 +19,12 @@ CYCLES ?= 2000
 # Scripts know what these are without being said.
 export DURATION DELAY CONFIG_VARIANT ONLY PART FRESH SERIES TOOLCHAIN CONFIG LINUX CPUS BUSY BESIDE
 export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
+export PROG SCRIPT CMD DISK KNOBS ROUNDS FINDS BISECT
 
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix live findings victims xfstests xfstests-compare xfstests-image kernel module dkms shell certainty browser cache clean clean-cache
+.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix run bisect live findings victims xfstests xfstests-compare xfstests-image kernel module dkms shell certainty browser cache clean clean-cache
 
 ##@ See the bug
 repro: setup ## the bug of 2020 and its absence, and the race that is alive: four kernels, a table [KERNEL=(debian)]
@@ -60,6 +61,12 @@ xfstests: setup ## xfstests, with wakewatch's word beside each result [XFSTESTS=
 
 xfstests-compare: setup ## what differs between two runs of it [A= B=]
 	@$(S)/xfstests.sh --compare
+
+run: setup ## a program of yours in a guest, again and again, with wakewatch watching [PROG= SCRIPT= CMD= KERNEL=stock FORM=4k DISK=loop KNOBS= DELAY= DURATION=1 ROUNDS= LIMIT=30 CPUS=2 MEMORY=2G FINDS= BISECT=]
+	@KERNEL='$(SHIPPED)' $(S)/run.sh
+
+bisect: setup ## that `make run` bisects: it finds the commit that brings the bug back (four kernels)
+	@$(S)/bisect.sh
 
 live: setup ## how often the live read race is lost with nothing delayed [KERNEL=stock DURATION=5 CPUS=2 BUSY=0 BESIDE=nothing]
 	@KERNEL='$(SHIPPED)' $(S)/live.sh

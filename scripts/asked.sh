@@ -36,16 +36,24 @@ CYCLES          number 1..  loads and unloads
 BOOTS           number 1..  boots of each scenario
 JOBS            number 1..16  suites with guests at a time
 STORIES         number 0..  stories to print, the newest first
-CPUS            number 2..  CPUs of the guest
+CPUS            number 1..  CPUs of the guest
 BUSY            number 0..  threads that keep the CPUs of the host busy
 BESIDE          listed    what else the guest does
 FORM            listed    the file system
 DELAY           text      a delay, in the words of the amplify file (docs/reference.md)
 MEMORY          memory    of the guest
+PROG            file      a program of yours: C source
+SCRIPT          file      or a script
+CMD             text      or words for bash
+ROUNDS          number 1..  how often it runs, in place of DURATION
+DISK            listed    what the file system is on
+KNOBS           text      words of the config file (docs/reference.md)
+FINDS           text      a regular expression: what it does not match is no finding
+BISECT          flag      exit status as git bisect run wants it (of scripts/run.sh)
 XFSTESTS        directory a built tree of xfstests
 TESTS           text      sets of tests, or names: docs/xfstests.md
 WAKEWATCH       switch    0: the same without it
-LIMIT           number 10.. seconds for one test
+LIMIT           number 1..  seconds for one test, or for one round
 MINUTES         number 1..  minutes for all tests
 EXCLUDE         file      tests that are left out, each with its reason
 A               text      a run, by its folder or its name
@@ -95,7 +103,16 @@ kind() { # NAME
 
 # listed NAME: out of what a script says when it is given something else.
 listed() {
-	sed -n "s/.*die \"$1=\$$1: there are \(.*\)\".*/\1/p" "$WW_ROOT"/scripts/*.sh | head -n 1 | sed 's/,/ /g;s/ and / /g' | xargs
+	# shellcheck disable=SC2016  # as it stands there
+	sed -n "s/.*die \"$1=\$$1: there are \(.*\)\".*/\1/p" "$WW_ROOT"/scripts/*.sh | head -n 1 | sed 's/\$more//;s/,/ /g;s/ and / /g' | xargs
+}
+
+# more_forms VERB...: those that only its script takes.
+more_forms() {
+	local verb
+	for verb in "$@"; do
+		[[ ! -f $WW_ROOT/scripts/$verb.sh ]] || sed -n 's/^check_form //p' "$WW_ROOT/scripts/$verb.sh"
+	done
 }
 
 victim_names() {
@@ -120,7 +137,10 @@ values() {
 		(cd "$WW_ROOT/tests/config" && printf '%s ' *.fragment) | sed 's/\.fragment//g'
 		[[ $# != 0 && " $* " != *' victims '* ]] || echo none
 		;;
-	listed) listed "$name" ;;
+	listed)
+		listed "$name"
+		[[ $name != FORM ]] || more_forms "$@"
+		;;
 	names) case " $* " in *' victims '*) victim_names ;; *) "$WW_ROOT/scripts/kernel.sh" --keys ;; esac ;;
 	flag) echo 1 ;;
 	switch) echo 0 1 ;;

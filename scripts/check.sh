@@ -294,7 +294,7 @@ check_asked_refuses() {
 	asked_wrong "DURATION=ten: a whole number from 1 to 999999 is wanted; the nearest is DURATION=30" soak DURATION=ten
 	asked_wrong "the nearest is DURATION=1" stress DURATION=0
 	asked_wrong "the nearest is DURATION=10" stress DURATION=-3
-	asked_wrong "the nearest is CPUS=2" live CPUS=1
+	asked_wrong "the nearest is CPUS=1" live CPUS=0
 	asked_wrong "from 1 to 16 is wanted; the nearest is JOBS=16" test JOBS=99
 	asked_wrong "the nearest is MEMORY=3G" stress MEMORY=3gb
 	asked_wrong "the nearest is MEMORY=1G" stress MEMORY=lots
@@ -302,7 +302,11 @@ check_asked_refuses() {
 	asked_wrong "FRESH=2: there is no 2; the nearest is 1" matrix FRESH=2
 	asked_wrong "LINUX=$d/none: no such directory" repro LINUX="$d/none"
 	asked_wrong "EXCLUDE=$d/none: no such file" xfstests EXCLUDE="$d/none"
+	asked_wrong "FORM=none: there is no none; the nearest is 4k" stress FORM=none
+	asked_wrong "DISK=scsi: there is no scsi; the nearest is loop (there are loop, virtio, 9p)" run DISK=scsi
+	asked_wrong "PROG=$d/none.c: no such file" run PROG="$d/none.c"
 	make_env_is_asked
+	asked_right run CMD='true; false' FORM=none DISK=virtio ROUNDS=3 DELAY=auto
 	asked_right repro
 	asked_right repro KERNEL=debian LINUX="$d"
 	asked_right setup test JOBS=1
@@ -310,7 +314,7 @@ check_asked_refuses() {
 	asked_right stress DURATION=010 FORM=btrfs MEMORY=2048M DELAY='where=after-clear us=20000 every=50'
 	asked_right victims KERNEL=stock,read-wait-loop
 	asked_right victims CONFIG_VARIANT=none ONLY=swapon,proc-mem
-	asked_right matrix ONLY=stock,get-around PART=price FRESH=1 WAKEWATCH_CACHE="$d/a cache's"
+	asked_right matrix ONLY=stock,get-around PART=price FRESH=1 WAKEWATCH_CACHE="$d/a-cache's"
 	asked_right help
 	asked_right KERNEL=broken
 	return "$ASKED_WRONG"

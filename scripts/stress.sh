@@ -26,6 +26,7 @@ MEMORY=${MEMORY:-1G}
 DISK_MB=${DISK_MB:-256}
 
 check_number DURATION 1
+# shellcheck disable=SC2119  # of its own it has none
 check_form
 check_machine 1024 "two file systems and the swap, all in memory, and the work" "$DISK_MB"
 if [[ -n ${XFSTESTS:-} ]]; then

@@ -2,9 +2,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # the results are for those who source it
 #
-# What `make xfstests` and `make stress` are given, looked at before anything is built or booted: each
-# function ends with one line that says what to do, or returns with what was asked for. Sourced after
-# common.sh.
+# What verbs are given, looked at before anything is built or booted: each function ends with one line that
+# says what to do, or returns with what was asked for. Sourced after common.sh.
 
 # Sets TREE, of XFSTESTS.
 check_tree() {
@@ -15,8 +14,10 @@ check_tree() {
 		die "XFSTESTS=$XFSTESTS: not built (no ltp/fsx, ltp/fsstress, src/feature or tests/generic/group.list); its README says how, under BUILDING THE FSQA SUITE: the packages, then make"
 }
 
-# Sets FSTYP, MKFS_OPTIONS and MOUNT_OPTIONS, of FORM, and the kernel's variant where one is needed.
+# check_form [FORM...]: sets FSTYP, MKFS_OPTIONS and MOUNT_OPTIONS, of FORM, and the kernel's variant where one is
+# needed. The forms that are named are there besides, and not on a disk.
 check_form() {
+	local more=''
 	FSTYP=ext4 MKFS_OPTIONS='-b 4096' MOUNT_OPTIONS=''
 	case $FORM in
 	4k) ;;
@@ -28,7 +29,11 @@ check_form() {
 		FSTYP=$FORM MKFS_OPTIONS=''
 		export CONFIG_VARIANT=${CONFIG_VARIANT:-filesystems}
 		;;
-	*) die "FORM=$FORM: there are 4k, 1k, dioread_lock, data-journal, nojournal, xfs, btrfs" ;;
+	*)
+		(($# == 0)) || printf -v more ', %s' "$@"
+		[[ " $* " == *" $FORM "* ]] || die "FORM=$FORM: there are 4k, 1k, dioread_lock, data-journal, nojournal, xfs, btrfs$more"
+		FSTYP=$FORM MKFS_OPTIONS=''
+		;;
 	esac
 }
 

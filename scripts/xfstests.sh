@@ -258,6 +258,7 @@ EXCLUDE=${EXCLUDE:-$OWN/exclude}
 
 [[ -n ${XFSTESTS:-} ]] || die "usage: make xfstests XFSTESTS=/path/to/a/built/tree"
 check_tree
+# shellcheck disable=SC2119  # of its own it has none
 check_form
 check_exclude
 check_tests

@@ -134,17 +134,26 @@ trap ww_on_exit EXIT
 
 ww_loop=
 
-# Where the bug was seen: ext4 on a loop device on a file of shmem huge pages. Or another file system
-# there: WW_FSTYP, with WW_MKFS and WW_MOUNT, options of mkfs and of mount.
-setup_loop() {
-	local mkfs
-	mkdir -p "$WW_SHM" "$WW_MNT"
+# A loop device on a file of shmem huge pages.
+setup_disk() {
+	mkdir -p "$WW_SHM"
 	mount -t tmpfs -o "huge=always,size=${WW_SHM_SIZE:-60%}" ww-shm "$WW_SHM" ||
 		die "no tmpfs at $WW_SHM"
-	truncate -s "$WW_IMG_SIZE" "$WW_SHM/fs.img"
+	loop_on "$WW_SHM/fs.img"
+}
+
+# loop_on FILE: sets ww_loop, a device for it: WW_LOOP, or the next one.
+loop_on() {
+	truncate -s "$WW_IMG_SIZE" "$1" || die "no room for $1"
 	# In a distribution's kernel it is a module, which nothing loads by itself.
 	[ -e /sys/module/loop ] || modprobe loop || die "no loop devices"
-	ww_loop=$(losetup -f --show "$WW_SHM/fs.img") || die "no loop device"
+	ww_loop=$(losetup --show "${WW_LOOP:--f}" "$1") || die "no loop device"
+}
+
+# make_fs DEVICE: WW_FSTYP there, with WW_MKFS and WW_MOUNT, options of mkfs and of mount.
+make_fs() {
+	local mkfs
+	mkdir -p "$WW_MNT"
 	case ${WW_FSTYP:=ext4} in
 	# Nothing may be left for later: background initialisation would write
 	# while a scenario counts on a quiet device.
@@ -152,9 +161,15 @@ setup_loop() {
 	*) mkfs="-q -f ${WW_MKFS:=}" ;;
 	esac
 	# shellcheck disable=SC2086  # options
-	"mkfs.$WW_FSTYP" $mkfs "$ww_loop" || die "mkfs.$WW_FSTYP failed"
+	"mkfs.$WW_FSTYP" $mkfs "$1" || die "mkfs.$WW_FSTYP failed"
 	# shellcheck disable=SC2086
-	mount -t "$WW_FSTYP" -o noatime ${WW_MOUNT:=} "$ww_loop" "$WW_MNT" || die "no $WW_FSTYP at $WW_MNT"
+	mount -t "$WW_FSTYP" -o noatime ${WW_MOUNT:=} "$1" "$WW_MNT" || die "no $WW_FSTYP at $WW_MNT"
+}
+
+# Where the bug was seen: ext4 on a loop device on a file of shmem huge pages. Or another file system there.
+setup_loop() {
+	setup_disk
+	make_fs "$ww_loop"
 
 	# Completions on CPU 0, where the window is held open; the driver pins
 	# itself to CPU 1.

@@ -24,7 +24,8 @@ pub fn verb(lab: &Lab, boots: usize) -> Result<bool> {
     let begun = Instant::now();
     let mut certain = true;
     let mut text = String::new();
-    let (mut all, mut tests, mut guests): (Vec<Judged>, Vec<Test>, Vec<Record>) = Default::default();
+    let (mut all, mut tests, mut guests): (Vec<Judged>, Vec<Test>, Vec<Record>) =
+        Default::default();
     for script in ["order0", "tail"] {
         // The row that repro expects, in a boot of its own.
         let (plan, row) = PLANS

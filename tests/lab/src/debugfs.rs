@@ -145,6 +145,11 @@ impl Caller {
         })
         .collect()
     }
+
+    /// Has a call relied on somebody else's reference?
+    pub fn has_deficit(&self) -> bool {
+        self.none > 0
+    }
 }
 
 pub fn callers_table(callers: &[Caller]) -> Table {

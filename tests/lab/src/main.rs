@@ -11,6 +11,10 @@
 mod amplify;
 mod bench;
 mod certainty;
+// The same, for the words of knobs.
+#[path = "../../../rust/detect/config.rs"]
+#[expect(dead_code)]
+mod config;
 mod console;
 mod debugfs;
 mod decode;
@@ -29,6 +33,7 @@ mod page;
 mod refusals;
 mod repro;
 mod results;
+mod run;
 mod shell;
 mod soak;
 mod stress;
@@ -123,6 +128,8 @@ enum Verb {
     Live(natural::Args),
     /// Who is hurt by the live read race, and how; started by scripts/victims.sh
     Victims(victims::Args),
+    /// A program of the user's, again and again; started by scripts/run.sh
+    Run(run::Args),
     /// Run tests of an xfstests tree; started by scripts/xfstests.sh
     Xfstests(xfstests::Args),
     /// Compare two runs of it
@@ -215,6 +222,7 @@ fn run() -> Result<u8> {
 
 fn verb(lab: &env::Lab, verb: Verb) -> Result<u8> {
     let good = match verb {
+        Verb::Run(args) => return run::verb(lab, &args),
         Verb::Boot(args) => boot(lab, args),
         Verb::Repro { kernel } => repro::verb(lab, kernel.as_deref()),
         Verb::Test { only, jobs } => suites::verb(lab, only.as_deref(), jobs.map(usize::from)),

@@ -24,7 +24,7 @@ use crate::ktap::{Status, Test};
 use crate::kvm::{self, Accel};
 use crate::live::without_live;
 use crate::outcome::Outcome;
-use crate::page::run::{self as page, Table};
+use crate::page::run::{self as drawn, Table};
 use crate::results::{Results, Suite};
 use crate::suites::Run;
 use crate::table::table;
@@ -272,7 +272,7 @@ fn raced(caption: &str, rows: &[Row], races: &[(&'static str, &str)]) -> Table {
     let row = |row: &Row| {
         let signs = names.clone().map(|race| row.sign(race).0);
         let cells = [row.key.clone()].into_iter().chain(signs);
-        page::Row {
+        drawn::Row {
             key: format!("{caption}: {}", row.key),
             verdict: None,
             cells: cells.chain([row.said()]).collect(),

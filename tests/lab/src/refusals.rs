@@ -33,6 +33,14 @@ const OURS: &[&str] = &[
     "BUSY",
     "BESIDE",
     "ONLY",
+    "PROG",
+    "SCRIPT",
+    "CMD",
+    "DISK",
+    "KNOBS",
+    "ROUNDS",
+    "FINDS",
+    "BISECT",
 ];
 
 /// scripts/NAME.sh, with nothing asked for.

@@ -13,6 +13,7 @@ use crate::outcome::Outcome;
 use crate::refusals;
 use crate::repro;
 use crate::results::{self, Results, Suite as Group};
+use crate::run;
 use crate::soak;
 use crate::stress;
 use crate::vmcore;
@@ -53,6 +54,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("stress", stress::suite),
     ("soak", soak::suite),
     ("harness", harness),
+    ("run", run::suite),
     ("matrix", matrix::suite),
     ("assertion", assertion),
     ("drgn", vmcore::suite),

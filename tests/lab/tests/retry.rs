@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const BOOT: &str = "echo '[    0.000000] Linux version 6.12.117 (a)' >&2";
-const INT3: &str = "echo '[    1.000000] Oops: int3: 0000 [#1] SMP' >&2
+const INT3: &str = "echo '[    0.900000] Run /init as init process' >&2
+echo '[    1.000000] Oops: int3: 0000 [#1] SMP' >&2
 echo '[    1.100000] Kernel panic - not syncing: Fatal exception' >&2";
 const PASS: &str = "echo '# ww-lab: start'; echo 'KTAP version 1'; echo 1..1; echo 'ok 1 a'
 echo '# ww-lab: end 0'";

@@ -48,7 +48,7 @@ pub fn suite(run: &mut Run, guests: &[String]) -> Result<Vec<Test>> {
     let (counts, seen) = (sum(&guest.tests), sum(&ktap::parse(raw.lines())));
     let mut tests = vec![Test::of(
         "two scripts: 2 passed, 1 skipped",
-        { counts.to_string() == "2 passed, 0 failed, 1 skipped" && seen == counts },
+        counts.to_string() == "2 passed, 0 failed, 1 skipped" && seen == counts,
         || counts.to_string(),
     )];
 
@@ -117,6 +117,12 @@ pub fn suite(run: &mut Run, guests: &[String]) -> Result<Vec<Test>> {
         VALID_GUEST,
         &[&of_guest, &schema],
         true,
+    )?);
+    tests.push(python(
+        "the schema is not met by what is no result",
+        VALID_RESULT,
+        &[&kcidb, &schema],
+        false,
     )?);
     tests.push(python(
         "kcidb-io complains of what is none",
