@@ -303,6 +303,11 @@ remember_pristine() { # FILE...
 	done
 }
 
+all_remembered() { # FILE...
+	local f
+	for f in "$@"; do [[ -e $SRC/pristine/$f || -e $SRC/absent/$f ]] || return; done
+}
+
 remembered() {
 	local d
 	for d in pristine absent; do
@@ -559,9 +564,13 @@ case $1 in
 	;;
 --pristine)
 	read_patches "${3:?DIR KEY}"
-	take_build_lock
-	prepare_tree
 	mapfile -t files < <(touched "${patches[@]}")
+	# What is kept already needs no lock, and who builds a kernel has it for long. A tree of LINUX may be another by now.
+	if [[ -n ${LINUX:-} ]] || ! all_remembered "${files[@]}"; then
+		take_build_lock
+		prepare_tree
+		remember_pristine "${files[@]}"
+	fi
 	pristine_copy "$2" "${files[@]}"
 	exit
 	;;
