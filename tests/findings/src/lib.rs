@@ -7,7 +7,7 @@
 
 pub mod live;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 use std::sync::LazyLock;
 
 /// A finding of the kernel itself.
@@ -55,15 +55,31 @@ pub struct Findings {
     pub splats: Vec<Splat>,
 }
 
-/// Takes the time stamp off a line of the kernel log.
+/// Takes the time stamp off a line of the kernel log: `[   12.5] `, perhaps with a caller, `[   12.5][  T99] `.
 pub fn split_time(line: &str) -> (Option<f64>, &str) {
-    static TIME: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\[ *([0-9]+\.[0-9]+)\](?:\[ *[TC][0-9]+\])? ?").expect("valid")
-    });
-    match TIME.captures(line) {
-        Some(c) => (c[1].parse().ok(), &line[c[0].len()..]),
-        None => (None, line),
-    }
+    // By hand: it is called for each line of every console, again and again.
+    let stamped = || {
+        let (time, rest) = line.strip_prefix('[')?.split_once(']')?;
+        let time = time.trim_start_matches(' ');
+        let (seconds, part) = time.split_once('.')?;
+        if !is_number(seconds) || !is_number(part) {
+            return None;
+        }
+        let rest = caller(rest).unwrap_or(rest);
+        Some((time.parse().ok(), rest.strip_prefix(' ').unwrap_or(rest)))
+    };
+    stamped().unwrap_or((None, line))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// What is behind `[  T99]` or `[   C1]`.
+fn caller(text: &str) -> Option<&str> {
+    let (caller, rest) = text.strip_prefix('[')?.split_once(']')?;
+    let number = caller.trim_start_matches(' ').strip_prefix(['T', 'C'])?;
+    is_number(number).then_some(rest)
 }
 
 /// What stands before and after a report.
@@ -71,6 +87,14 @@ const RULE: &str = "=====";
 const HEADLINE: &str = "BUG: wakewatch: ";
 /// Of a page's dump, before the finding that it was made for; with page_owner it has stacks.
 const DUMP_LINES: usize = 60;
+
+/// With these letters a finding of the kernel's begins.
+const SPLAT_BEGINS: [char; 10] = ['B', 'E', 'I', 'K', 'O', 'W', 'g', 'k', 'r', 'w'];
+
+/// Captures of a line that begins so.
+fn captures<'a>(regex: &Regex, begin: &str, text: &'a str) -> Option<Captures<'a>> {
+    text.starts_with(begin).then(|| regex.captures(text))?
+}
 
 /// What a line may belong to, while the log is read.
 enum Inside {
@@ -120,7 +144,8 @@ impl Findings {
                 dump = false;
                 continue;
             }
-            if SPLAT.is_match(text) {
+            // Few lines begin so, and a regex costs far more than a look at one letter.
+            if text.starts_with(SPLAT_BEGINS) && SPLAT.is_match(text) {
                 all.splats.push(Splat {
                     at,
                     lines: before.drain(..).chain([at]).collect(),
@@ -141,14 +166,14 @@ impl Findings {
                     closes = rule;
                     if let Some(file) = text.strip_prefix("file ") {
                         report.file.get_or_insert_with(|| file.to_string());
-                    } else if let Some(made) = MADE.captures(text) {
+                    } else if let Some(made) = captures(&MADE, "report ", text) {
                         report.made = report.made.or(made[1].parse().ok());
                     }
                 }
                 (Inside::Splat, _, Some(splat)) => {
                     splat.lines.push(at);
                     closes = text.starts_with("---[ end trace ");
-                    if let Some(frame) = FRAME.captures(text) {
+                    if let Some(frame) = captures(&FRAME, " ", text) {
                         splat.callers.push(frame[1].to_string());
                     }
                 }
@@ -161,7 +186,8 @@ impl Findings {
             ) {
                 report.story = story.to_string();
             }
-            if let (Some(rip), Some(splat)) = (RIP.captures(text), all.splats.last_mut()) {
+            if let (Some(rip), Some(splat)) = (captures(&RIP, "RIP: ", text), all.splats.last_mut())
+            {
                 splat.function.get_or_insert_with(|| rip[1].to_string());
             }
             if closes {

@@ -194,16 +194,16 @@ impl Console {
         out
     }
 
-    /// The lines that are worth decoding: those with stacks, from the first finding on.
-    pub fn traces(&self) -> Range<usize> {
+    /// The lines that are worth decoding: those with stacks, from the first of all findings on.
+    pub fn traces(&self, findings: &Findings) -> Range<usize> {
         // Each new function costs a search in vmlinux; a guest that reports for a minute
         // repeats itself.
         const MOST: usize = 600;
         let has_stack = self
             .kernel(self.all())
             .any(|(_, _, text)| matches!(text.trim(), "Call Trace:" | "stack:"));
-        let splat = self.splats(self.all()).first().map(|s| s.at);
-        let report = self.reports(self.all()).first().map(|r| r.at);
+        let splat = findings.splats.first().map(|s| s.at);
+        let report = findings.reports.first().map(|r| r.at);
         match splat.into_iter().chain(report).min() {
             Some(first) if has_stack => first..self.lines.len().min(first + MOST),
             _ => 0..0,
@@ -310,7 +310,7 @@ KTAP version 1
         );
         assert!(c.reports(section)[0].at < bug.at);
         assert_eq!(c.section("tail"), None);
-        assert_eq!(c.traces(), 4..c.lines.len());
+        assert_eq!(c.traces(&c.findings(c.all())), 4..c.lines.len());
     }
 
     #[test]
@@ -358,6 +358,13 @@ KTAP version 1
     fn time_stamps() {
         assert_eq!(split_time("[   12.5] x"), (Some(12.5), "x"));
         assert_eq!(split_time("[   12.5][  T99] x"), (Some(12.5), "x"));
-        assert_eq!(split_time("x [1.0]"), (None, "x [1.0]"));
+        assert_eq!(split_time("[   12.5][   C1]x"), (Some(12.5), "x"));
+        assert_eq!(split_time("[   12.5]"), (Some(12.5), ""));
+        assert_eq!(split_time("[   12.5] [x] y"), (Some(12.5), "[x] y"));
+        for line in [
+            "x [1.0]", "", "[", "[1.0", "[1] x", "[.5] x", "[1.] x", "[ 1.x] y", "[-1.0] x",
+        ] {
+            assert_eq!(split_time(line), (None, line));
+        }
     }
 }

@@ -597,7 +597,7 @@ fn write_files(
         fs::write(dir.join("reports"), reports)?;
         files.insert("reports".to_string(), dir.join("reports"));
     }
-    let traces = &console.lines[console.traces()];
+    let traces = &console.lines[console.traces(&console.findings(console.all()))];
     if !traces.is_empty() && !kernel.installed {
         let path = dir.join("decoded.log");
         files.insert("decoded".to_string(), path.clone());

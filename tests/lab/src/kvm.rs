@@ -17,6 +17,15 @@ pub enum Accel {
     Tcg,
 }
 
+impl Accel {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Probe {
     /// Host kernel, CPU and QEMU: what the answer depends on.

@@ -179,7 +179,9 @@ struct BootArgs {
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    match run() {
+    let done = run();
+    decode::finish();
+    match done {
         _ if guest::interrupted() => ExitCode::from(INTERRUPTED),
         Ok(status) => ExitCode::from(status),
         Err(err) => {
@@ -209,7 +211,6 @@ fn run() -> Result<u8> {
         Verb::Test { .. } | Verb::Findings { .. } | Verb::Page { .. }
     );
     let done = verb(&lab, args.verb);
-    decode::finish();
     page::leave(&lab);
     if summary {
         lab.tally()

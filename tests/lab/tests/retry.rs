@@ -212,3 +212,28 @@ fn a_script_may_have_to_speak_on_the_console() {
     );
     assert!(!stdout(&out).contains("booted twice"), "{}", stdout(&out));
 }
+
+#[test]
+fn every_run_leaves_a_page() {
+    let scratch = Scratch::new("page");
+    let out = scratch.lab("10.0.2", FAIL, ":");
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let page = scratch.0.join("root/results/index.html");
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains("wakewatch boot: 0 passed, 1 failed, 0 skipped"));
+    // Again, if it is asked for; and only in a run's folder.
+    fs::remove_file(&page).unwrap();
+    let vng = scratch.0.join("vng");
+    let results = scratch.0.join("root/results").display().to_string();
+    assert!(scratch.run(&vng, &["page", &results]).status.success());
+    assert!(page.is_file());
+    let root = scratch.0.join("root").display().to_string();
+    let refused = scratch.run(&vng, &["page", &root]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("is no run: ") && said.lines().count() == 1,
+        "{said}"
+    );
+    assert!(!scratch.0.join("root/index.html").exists());
+}

@@ -65,11 +65,17 @@ pub fn compare(before: &Run, now: &Run) -> Comparison {
         other_numbers: 0,
         rows: 0,
     };
-    let old: BTreeMap<&str, &Row> = before.rows().map(|row| (row.key.as_str(), row)).collect();
-    let new: BTreeMap<&str, &Row> = now.rows().map(|row| (row.key.as_str(), row)).collect();
+    let mut left: Vec<&Row> = before.rows().collect();
     for row in now.rows() {
-        match old.get(row.key.as_str()) {
-            Some(old) => all.row(old, row),
+        // A row's name may have numbers of its run in it.
+        let same = |old: &&Row| old.key == row.key;
+        let alike = |old: &&Row| without_numbers(&old.key) == without_numbers(&row.key);
+        let at = left
+            .iter()
+            .position(same)
+            .or_else(|| left.iter().position(alike));
+        match at {
+            Some(at) => all.row(left.remove(at), row),
             None => {
                 let way = match row.verdict {
                     Some(Status::Fail) => Way::Worse,
@@ -79,10 +85,7 @@ pub fn compare(before: &Run, now: &Run) -> Comparison {
             }
         }
     }
-    for row in before
-        .rows()
-        .filter(|row| !new.contains_key(row.key.as_str()))
-    {
+    for row in left {
         all.add(Way::Other, &row.key, &said(row), "no such row");
     }
     let old: BTreeMap<&str, &Guest> = before.guests.iter().map(|g| (g.name.as_str(), g)).collect();
@@ -103,7 +106,7 @@ pub fn compare(before: &Run, now: &Run) -> Comparison {
 
 fn machine(guest: &Guest) -> String {
     let record = &guest.record;
-    format!("QEMU {}, {:?}", record.qemu, record.accel)
+    format!("QEMU {}, {}", record.qemu, record.accel.name())
 }
 
 /// A row in one line.
@@ -241,6 +244,7 @@ mod tests {
                 "reused of PG_locked (6 times), 0.42 s before",
             ),
             row("d", Status::Pass, "kernel BUG at x.c:12"),
+            row("pages written (12)", Status::Pass, ""),
             row("gone", Status::Pass, ""),
         ]);
         let now = run(vec![
@@ -248,6 +252,7 @@ mod tests {
             row("b", Status::Pass, "nothing"),
             row("c", Status::Pass, "reused of PG_locked, 0.01 s before"),
             row("d", Status::Pass, "kernel BUG at y.c:12"),
+            row("pages written (345)", Status::Pass, ""),
             row("new", Status::Fail, ""),
         ]);
         let all = compare(&before, &now);
@@ -266,7 +271,7 @@ mod tests {
                 (Way::Other, "gone")
             ]
         );
-        assert_eq!((all.other_numbers, all.rows), (1, 4));
+        assert_eq!((all.other_numbers, all.rows), (1, 5));
         assert_eq!(compare(&now, &now).differences, []);
     }
 

@@ -17,6 +17,7 @@ mod samples;
 mod story;
 mod timeline;
 
+use crate::decode;
 use crate::env::Lab;
 use anyhow::{bail, Context, Result};
 use run::Run;
@@ -26,6 +27,8 @@ use std::path::{Path, PathBuf};
 /// At the end of every verb. A page that can't be made is said, and changes nothing about the run.
 pub fn leave(lab: &Lab) {
     let Some(dir) = lab.this_run() else { return };
+    // It shows what they have found.
+    decode::finish();
     if let Err(err) = write(dir) {
         eprintln!("lab: no page of {}: {err:#}", dir.display());
     }

@@ -319,7 +319,8 @@ fn script(guest: &Guest) -> Table {
             guest: None,
         });
     }
-    for row in &mut table.rows {
+    let not_ok = table.rows.iter_mut();
+    for row in not_ok.filter(|row| row.verdict != Some(Status::Pass)) {
         row.guest = Some(guest.name.clone());
     }
     table
@@ -345,7 +346,7 @@ impl Guest {
         let text = |file: &str| String::from_utf8_lossy(&read(file)).into_owned();
         let console = console(&text("console.log"), &text("script.log"));
         let findings = console.findings(console.all());
-        let decoded = decoded(&console, &text("decoded.log"));
+        let decoded = decoded(&console, &findings, &text("decoded.log"));
         let line = |at: usize| {
             let raw = console.lines[at].text.as_str();
             (raw, decoded.get(&at).map(String::as_str))
@@ -449,8 +450,8 @@ fn console(log: &str, ktap: &str) -> Console {
 
 /// Lines with sources, by the number of the console's line. They begin where the console's stacks do; what does
 /// not fit together is left out.
-fn decoded(console: &Console, text: &str) -> HashMap<usize, String> {
-    let first = console.traces().start;
+fn decoded(console: &Console, findings: &Findings, text: &str) -> HashMap<usize, String> {
+    let first = console.traces(findings).start;
     let lines = text.lines().enumerate().map(|(n, line)| (first + n, line));
     lines
         .take_while(|(at, line)| {
@@ -515,13 +516,14 @@ mod tests {
         let log = "[    1.0] x\n[    2.0] BUG: wakewatch: tail wake of PG_locked in f\n[    2.0] stack:\n[    2.0]  f+0x1/0x2\n";
         let console = console(log, "");
         let text = "[    2.0] BUG: wakewatch: tail wake of PG_locked in f\n[    2.0] stack:\n[    2.0]  f+0x1/0x2 (a.c:1)\n";
-        let found = decoded(&console, text);
+        let findings = console.findings(console.all());
+        let found = decoded(&console, &findings, text);
         assert_eq!(
             found,
             HashMap::from([(3, "[    2.0]  f+0x1/0x2 (a.c:1)".to_string())])
         );
         // Of another log.
-        assert!(decoded(&console, "[    9.0] f+0x1/0x2 (a.c:1)\n").is_empty());
+        assert!(decoded(&console, &findings, "[    9.0] f+0x1/0x2 (a.c:1)\n").is_empty());
     }
 
     #[test]

@@ -14,8 +14,9 @@ const HEIGHT: f64 = 300.0;
 /// What is written at an event: lines, and the space to the next one.
 const LINE: f64 = 14.0;
 const LABEL: f64 = 4.0 * LINE + 8.0;
-/// From a lane's line to what is written beside it.
+/// From a lane's line to what is written beside it, and below the event, so that nothing crosses it.
 const LEAD: f64 = 12.0;
+const BELOW: f64 = 13.0;
 
 /// How an event is called in a picture: by a letter, so that colours are not needed.
 pub fn letter(what: What) -> &'static str {
@@ -205,7 +206,7 @@ fn picture(story: &Story, items: &[Item], range: (i64, i64), what: &str) -> Mark
             .copied()
             .filter(|item| item.lane == lane)
             .collect();
-        let wanted: Vec<f64> = mine.iter().map(|item| y(item.ns)).collect();
+        let wanted: Vec<f64> = mine.iter().map(|item| y(item.ns) + BELOW).collect();
         placed.extend(mine.into_iter().zip(places(&wanted)));
     }
     let lowest = placed
