@@ -19,12 +19,12 @@ CYCLES ?= 2000
 # Scripts know what these are without being said.
 export DURATION DELAY CONFIG_VARIANT ONLY PART FRESH SERIES TOOLCHAIN CONFIG LINUX CPUS BUSY BESIDE
 export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
-export PROG SCRIPT CMD DISK KNOBS ROUNDS FINDS BISECT
+export SHARD RUNS PROG SCRIPT CMD DISK KNOBS ROUNDS FINDS BISECT
 
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix run bisect live findings victims xfstests xfstests-compare xfstests-image kernel module dkms shell certainty browser cache clean clean-cache
+.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix run bisect live findings victims xfstests xfstests-compare xfstests-merge xfstests-image kernel module dkms shell certainty browser cache clean clean-cache
 
 ##@ See the bug
 repro: setup ## the bug of 2020 and its absence, and the race that is alive: four kernels, a table [KERNEL=(debian)]
@@ -56,11 +56,14 @@ soak: setup ## everything at once on a healthy kernel, where wakewatch has to be
 stress: setup ## other people's programs at work, data verified [KERNEL=fixed DURATION=10 FORM=4k DELAY= MEMORY=1G XFSTESTS=]
 	@KERNEL='$(FIXED)' $(S)/stress.sh
 
-xfstests: setup ## xfstests, with wakewatch's word beside each result [XFSTESTS= KERNEL=fixed TESTS='quick wakewatch' FORM=4k WAKEWATCH=1 LIMIT=600 MINUTES=90 MEMORY=3G EXCLUDE=tests/xfstests/exclude]
+xfstests: setup ## xfstests, with wakewatch's word beside each result [XFSTESTS= KERNEL=fixed TESTS='quick wakewatch' FORM=4k WAKEWATCH=1 LIMIT=600 MINUTES=90 MEMORY=3G EXCLUDE=tests/xfstests/exclude SHARD=]
 	@KERNEL='$(FIXED)' $(S)/xfstests.sh
 
 xfstests-compare: setup ## what differs between two runs of it [A= B=]
 	@$(S)/xfstests.sh --compare
+
+xfstests-merge: setup ## the parts of one, made with SHARD=, put together [RUNS=]
+	@$(S)/xfstests.sh --merge
 
 run: setup ## a program of yours in a guest, again and again, with wakewatch watching [PROG= SCRIPT= CMD= KERNEL=stock FORM=4k DISK=loop KNOBS= DELAY= DURATION=1 ROUNDS= LIMIT=30 CPUS=2 MEMORY=2G FINDS= BISECT=]
 	@KERNEL='$(SHIPPED)' $(S)/run.sh

@@ -58,6 +58,8 @@ MINUTES         number 1..  minutes for all tests
 EXCLUDE         file      tests that are left out, each with its reason
 A               text      a run, by its folder or its name
 B               text      the other one
+SHARD           text      a part of all tests, 2/8: each eighth of them, from the second on
+RUNS            text      the runs of all parts, by their folders or their names
 ONLY            names     some of them, with commas between
 PART            listed    only this part
 FRESH           flag      measure again what was measured before

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Usage: XFSTESTS=TREE [KERNEL=fixed TESTS="quick wakewatch" FORM=4k WAKEWATCH=1 LIMIT=600 MINUTES=90
-#        MEMORY=3G EXCLUDE=FILE] xfstests.sh [--check | --args]
+#        MEMORY=3G EXCLUDE=FILE SHARD=K/N] xfstests.sh [--check | --args]
 #        xfstests.sh --image
 #        A=RUN B=RUN xfstests.sh --compare
+#        RUNS='RUN...' xfstests.sh --merge
 #
 # Runs a built xfstests tree on ext4 (or another file system) on loop devices on shmem huge pages, with
 # wakewatch loaded, in a guest. All of it is checked before anything is built or booted; --check ends
 # there, and --args, with both images made, where it would boot. --image makes the guest's root image
-# alone, which is the part that needs root; --compare compares two runs. tests/guest/xfstests.sh is the
+# alone, which is the part that needs root; --compare compares two runs, --merge makes one of
+# those that were parts, with SHARD=. tests/guest/xfstests.sh is the
 # guest's part, tests/lab/src/xfstests.rs the rest.
 
 # shellcheck source=common.sh
@@ -215,6 +217,24 @@ check_tests() { # sets LIST
 	[[ -z $missing ]] || die "TESTS: no such test in this tree:$missing (there are the sets quick, long, auto, wakewatch, and names such as generic/029)"
 }
 
+# Of LIST the part that SHARD says, each N-th test: sets LIST, and WHOLE, which names what there was.
+take_shard() {
+	local part parts
+	WHOLE=''
+	[[ -n ${SHARD:-} ]] || return 0
+	[[ $SHARD =~ ^([0-9]{1,4})/([0-9]{1,4})$ ]] || die "SHARD=$SHARD: say which part of how many, as 2/8"
+	part=$((10#${BASH_REMATCH[1]})) parts=$((10#${BASH_REMATCH[2]}))
+	((part >= 1 && part <= parts)) || die "SHARD=$SHARD: there is no part $part of $parts"
+	((parts <= $(wc -l <<<"$LIST"))) || die "SHARD=$SHARD: there are $(wc -l <<<"$LIST") tests"
+	WHOLE=$part/$parts:$(sha <<<"$LIST")
+	LIST=$(awk -v part="$part" -v parts="$parts" 'NR % parts == part % parts' <<<"$LIST")
+}
+
+finished() { # RUN
+	[[ -f $1/xfstests.json || -f $WW_CACHE/runs/$1/xfstests.json ]] ||
+		die "$1: not a finished run of make xfstests (it has no xfstests.json)"
+}
+
 check_exclude() {
 	[[ -f $EXCLUDE ]] || die "EXCLUDE=$EXCLUDE: no such file"
 	local line
@@ -236,15 +256,18 @@ case ${1:-} in
 	;;
 --compare)
 	[[ -n ${A:-} && -n ${B:-} ]] || die "usage: make xfstests-compare A=RUN B=RUN (folders of two runs, or their names in $WW_CACHE/runs)"
-	for run in "$A" "$B"; do
-		[[ -f $run/xfstests.json || -f $WW_CACHE/runs/$run/xfstests.json ]] ||
-			die "$run: not a finished run of make xfstests (it has no xfstests.json)"
-	done
+	for run in "$A" "$B"; do finished "$run"; done
 	# Without a kernel: nothing boots.
 	KERNELS=' ' exec "$WW_ROOT/scripts/lab.sh" xfstests-compare "$A" "$B"
 	;;
+--merge)
+	read -r -a runs <<<"${RUNS:-}"
+	((${#runs[@]})) || die "usage: make xfstests-merge RUNS='RUN RUN...' (folders of runs with SHARD=, or their names in $WW_CACHE/runs)"
+	for run in "${runs[@]}"; do finished "$run"; done
+	KERNELS=' ' exec "$WW_ROOT/scripts/lab.sh" xfstests-merge "${runs[@]}"
+	;;
 '' | --check | --args) ;;
-*) die "usage: xfstests.sh [--check | --args | --image | --compare]" ;;
+*) die "usage: xfstests.sh [--check | --args | --image | --compare | --merge]" ;;
 esac
 
 KERNEL=${KERNEL:-fixed}
@@ -262,6 +285,7 @@ check_tree
 check_form
 check_exclude
 check_tests
+take_shard
 case $WAKEWATCH in 0 | 1) ;; *) die "WAKEWATCH=$WAKEWATCH: 1 loads it, 0 runs without it" ;; esac
 check_number LIMIT 10
 check_number MINUTES 1
@@ -283,6 +307,7 @@ args=(--kernel "$KERNEL" --root "$root" --tree "$tree" --form "$FORM" --fstyp "$
 	--mkfs-options="$MKFS_OPTIONS" --mount-options="$MOUNT_OPTIONS" --exclude "$EXCLUDE"
 	--limit "$LIMIT" --minutes "$MINUTES" --memory "$MEMORY" --asked "$TESTS")
 ((WAKEWATCH)) || args+=(--without)
+[[ -z $WHOLE ]] || args+=(--shard "$WHOLE")
 mapfile -t names <<<"$LIST"
 if [[ ${1:-} == --args ]]; then
 	printf '%s\n' "${args[@]}" "${names[@]}"

@@ -146,6 +146,13 @@ impl Caller {
         .collect()
     }
 
+    /// Counts its calls there.
+    pub fn add_to(&self, callers: &mut BTreeMap<Place, (u64, u64)>) {
+        let place = (self.site.clone(), self.caller.clone());
+        let sum = callers.entry(place).or_insert((0, 0));
+        *sum = (sum.0 + self.calls, sum.1 + self.none);
+    }
+
     /// Has a call relied on somebody else's reference?
     pub fn has_deficit(&self) -> bool {
         self.none > 0

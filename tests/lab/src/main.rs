@@ -134,6 +134,11 @@ enum Verb {
     Xfstests(xfstests::Args),
     /// Compare two runs of it
     XfstestsCompare { a: PathBuf, b: PathBuf },
+    /// Put the parts of one together
+    XfstestsMerge {
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+    },
     /// Losses of the live read race that came by themselves, of all runs in this cache
     Findings {
         /// Print that many of their stories, the newest first
@@ -241,6 +246,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<u8> {
         } => matrix::verb(lab, &keys, &failed, fresh, part),
         Verb::Victims(args) => victims::verb(lab, &args),
         Verb::Xfstests(args) => xfstests::verb(lab, &args),
+        Verb::XfstestsMerge { runs } => xfstests::merge_verb(lab, &runs),
         Verb::XfstestsCompare { a, b } => xfstests::compare_verb(lab, &a, &b),
         Verb::Findings { stories } => live::verb(lab, stories),
         Verb::Page { run } => page::verb(&run),

@@ -3,13 +3,15 @@
 //! An xfstests tree in guests, with wakewatch's own verdict beside each result, and the difference between
 //! two such runs. scripts/xfstests.sh has checked what was asked for, tests/guest/xfstests.sh runs the
 //! tests and leaves a folder of each; here they are read, and a guest that died is followed by another
-//! one that goes on at the next test. `compare` holds two runs against each other, `suite` is the part of
+//! one that goes on at the next test. `compare` holds two runs against each other, `merge` makes one of parts, `suite` is the part of
 //! `lab test`.
 
 mod compare;
+mod merge;
 mod suite;
 
 pub use compare::verb as compare_verb;
+pub use merge::verb as merge_verb;
 pub use suite::suite;
 
 use crate::console::{Console, Findings, Stream};
@@ -24,6 +26,7 @@ use crate::outcome::Outcome;
 use crate::results::{Results, Suite};
 use anyhow::{bail, Context, Result};
 use comfy_table::Table;
+use merge::Shard;
 use quick_xml::events::Event;
 use quick_xml::{Reader, XmlVersion};
 use serde::{Deserialize, Serialize};
@@ -61,6 +64,9 @@ pub struct Args {
     /// The tests as the user has named them
     #[arg(long)]
     asked: String,
+    /// Which part of all tests these are: K/N, a colon, and what names the list
+    #[arg(long, value_name = "K/N:LIST")]
+    shard: Option<Shard>,
     /// Do not load wakewatch
     #[arg(long)]
     without: bool,
@@ -168,6 +174,9 @@ pub struct Saved {
     form: String,
     wakewatch: bool,
     asked: String,
+    /// If it is a part of a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shard: Option<Shard>,
     seconds: f64,
     boots: usize,
     rows: Vec<Row>,
@@ -513,21 +522,13 @@ fn run(
         form: args.form.form.clone(),
         wakewatch: !args.without,
         asked: args.asked.clone(),
+        shard: args.shard.clone(),
         rows: rows.collect(),
         seconds: begun.elapsed().as_secs_f64().round(),
         boots: boots.len(),
         callers: Caller::all(callers),
     };
-    fs::write(
-        dir.join("xfstests.json"),
-        serde_json::to_string_pretty(&saved)? + "\n",
-    )?;
-    saved.results(&boots).write(lab, dir)?;
-    let mut text = saved.title() + "\n\n" + &table(&saved).to_string() + "\n";
-    if !saved.callers.is_empty() {
-        text.push_str(&format!("\n{}\n", callers_table(&saved.callers)));
-    }
-    fs::write(dir.join("table.md"), text)?;
+    saved.write(lab, dir, &boots)?;
     Ok(saved)
 }
 
@@ -557,9 +558,24 @@ pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
 }
 
 impl Saved {
+    /// All the files of a run.
+    fn write(&self, lab: &Lab, dir: &Path, boots: &[Record]) -> Result<()> {
+        fs::write(
+            dir.join("xfstests.json"),
+            serde_json::to_string_pretty(self)? + "\n",
+        )?;
+        self.results(boots).write(lab, dir)?;
+        let mut text = self.title() + "\n\n" + &table(self).to_string() + "\n";
+        if !self.callers.is_empty() {
+            text.push_str(&format!("\n{}\n", callers_table(&self.callers)));
+        }
+        Ok(fs::write(dir.join("table.md"), text)?)
+    }
+
     fn title(&self) -> String {
+        let shard = self.shard.as_ref();
         format!(
-            "xfstests on {}, {}, {}: {}, {} s, {} boots",
+            "xfstests on {}, {}, {}: {}{}, {} s, {} boots",
             self.build,
             self.form,
             if self.wakewatch {
@@ -568,6 +584,7 @@ impl Saved {
                 "without wakewatch"
             },
             self.asked,
+            shard.map_or(String::new(), |shard| format!(" ({shard})")),
             self.seconds,
             self.boots
         )
@@ -837,6 +854,7 @@ table open=3 freed=0 room=1024
             form: "4k".to_string(),
             wakewatch,
             asked: "quick".to_string(),
+            shard: None,
             seconds: 9.0,
             boots: 1,
             rows: rows.collect(),

@@ -62,6 +62,16 @@ const REFUSED: &[refusals::Case] = &[
         "has no reason beside it",
     ),
     (
+        "a part that isn't there",
+        &["XFSTESTS={}/built", "SHARD=3/2"],
+        "there is no part 3 of 2",
+    ),
+    (
+        "more parts than tests",
+        &["XFSTESTS={}/built", "TESTS=generic/001", "SHARD=1/2"],
+        "there are 1 tests",
+    ),
+    (
         "a limit that is no number",
         &["XFSTESTS={}/built", "LIMIT=soon"],
         "a number of at least 10",
