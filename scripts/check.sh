@@ -247,6 +247,38 @@ check_module_refuses() {
 	return "$REFUSED_WRONG"
 }
 
+# ---------------------------------------------------------------- other people's tools
+
+tmt_lints() { # TREE
+	# What the schemas do not know is a warning to it.
+	"$WW_TMT" --root "$1" lint >"$SCRATCH/lint" 2>&1 && ! grep '^warn' "$SCRATCH/lint"
+}
+
+# Its plans are in order, and one that takes a moment runs on this machine, in tmt's own copy of the clone.
+check_tmt() {
+	if [[ ! -x $WW_TMT ]]; then
+		echo "no tmt; run: make setup"
+		return 4
+	fi
+	scratch_dir
+	tmt_lints tests/tmt || {
+		cat "$SCRATCH/lint"
+		return 1
+	}
+	# Else the test tests nothing.
+	cp -r tests/tmt "$SCRATCH/bad"
+	sed -i 's/how: local/hwo: local/' "$SCRATCH/bad/plans.fmf"
+	if tmt_lints "$SCRATCH/bad" >/dev/null; then
+		echo "tmt lint has nothing to say of a plan with a key that there is not"
+		return 1
+	fi
+	"$WW_TMT" --feeling-safe --root tests/tmt run --scratch --id "$SCRATCH/run" plan --name /doctor >"$SCRATCH/out" 2>&1 || true
+	grep -q '^total: 1 test passed' "$SCRATCH/out" || {
+		tail -n 20 "$SCRATCH/out"
+		return 1
+	}
+}
+
 # ---------------------------------------------------------------- the front door
 
 # make, as one calls it who has said nothing else; -n: what is done begins with what is asked.
@@ -592,6 +624,7 @@ check "module: what it can't be built against is refused in a line" check_module
 check "make: what there is not is refused in a line, with the nearest" check_asked_refuses
 check "make: verbs, variables and defaults are the same in Makefile and scripts" check_verbs_agree
 check "make doctor: tells, and changes nothing" check_doctor
+check "tmt: plans are in order, and one runs" check_tmt
 check "a path with a space is refused in a line" check_places_refused
 TREE_SERIES=$(scripts/kernel.sh --series)
 check "patches: none is kept twice" check_not_twice

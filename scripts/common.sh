@@ -45,6 +45,8 @@ WW_DRGN=$WW_CACHE/tools/drgn-$WW_DRGN_VERSION/bin/drgn
 # kcidb-io has no program: the interpreter that finds it.
 WW_KCIDB_VERSION=141
 WW_KCIDB=$WW_CACHE/tools/kcidb-io-$WW_KCIDB_VERSION/bin/python
+WW_TMT_VERSION=1.78.0
+WW_TMT=$WW_CACHE/tools/tmt-$WW_TMT_VERSION/bin/tmt
 # The major version of the clang packages; both Debian 12 and 13 have it.
 WW_LLVM=19
 # What compiles the C of the project's own kernels, clang or gcc.

@@ -5,8 +5,8 @@
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
 # root), among them the source of the kernel that SERIES is, and in the cache a
-# bindgen where Debian's does not serve, an fsx, a virtme-ng, a drgn and a
-# kcidb-io.
+# bindgen where Debian's does not serve, an fsx, a virtme-ng, a drgn, a
+# kcidb-io and a tmt.
 # With --packages only the first half: what is left to root for somebody else. --missing
 # installs nothing, and prints what is missing and what it is for: root's part after a tab.
 # --browser installs only that, which nothing else needs.
@@ -34,7 +34,7 @@ libelf-dev      kernel: objtool
 pahole          kernel: BTF, for CONFIG_VARIANT=btf
 perl            kernel: headers, checkpatch
 python3         virtme-ng, drgn
-python3-venv    both, and kcidb-io, each in an environment of its own
+python3-venv    both, and kcidb-io and tmt, each in an environment of its own
 ca-certificates downloads of cargo and pip
 xz-utils        kernel: the source package
 rsync           kernel: copies of source trees
@@ -296,6 +296,8 @@ if [[ ${1:-} == --missing ]]; then
 	[[ -x $WW_FSX ]] || echo "fsx $WW_FSX_VERSION"
 	[[ -e ${WW_VNG%/bin/vng}/.complete ]] || echo "virtme-ng $WW_VIRTME_VERSION"
 	[[ -e ${WW_DRGN%/bin/drgn}/.complete ]] || echo "drgn $WW_DRGN_VERSION"
+	[[ -e ${WW_KCIDB%/bin/python}/.complete ]] || echo "kcidb-io $WW_KCIDB_VERSION"
+	[[ -e ${WW_TMT%/bin/tmt}/.complete ]] || echo "tmt $WW_TMT_VERSION"
 	exit
 fi
 if [[ ${1:-} == --browser ]]; then
@@ -309,4 +311,5 @@ install_fsx
 install_venv virtme-ng "$WW_VIRTME_VERSION" vng "boots the guests"
 install_venv drgn "$WW_DRGN_VERSION" drgn "reads memory dumps and live kernels"
 install_venv kcidb-io "$WW_KCIDB_VERSION" python "knows what is valid, of results for machines"
+install_venv tmt "$WW_TMT_VERSION" tmt "spreads tests over machines; its plans are checked"
 say "setup: everything is there"
