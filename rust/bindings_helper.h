@@ -78,6 +78,10 @@ void ww_tracepoint_synchronize_unregister(void);
 #define WW_CONTEXT_NMI		3
 
 #define WW_WQ_FLAG_EXCLUSIVE	0x01	/* WQ_FLAG_EXCLUSIVE; helpers.c holds it to that */
+#define WW_WQ_FLAG_CUSTOM	0x04	/* WQ_FLAG_CUSTOM, likewise */
+
+/* waits.c */
+int ww_leaves_shared(unsigned long wake_page_function);
 
 /* call.c */
 void ww_call_wake(void *function, struct page *page, int bit_nr);

@@ -357,6 +357,12 @@ impl Control {
             },
             ftrace: Ftrace(None),
         };
+        if let Some(range) = probes.victim.0.as_ref().map(Registration::range) {
+            if range.size != 0 {
+                // SAFETY: There begins what the hook is of, `wake_page_function()`.
+                unsafe { shared.victims.ask(range.start)? };
+            }
+        }
         // What this kernel has no function for is off, and says so.
         let config = &mut probes.now.config;
         config.end_read &= probes.end_read.0.is_some();

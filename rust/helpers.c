@@ -15,6 +15,7 @@
 #include "bindings_helper.h"
 
 static_assert(WW_WQ_FLAG_EXCLUSIVE == WQ_FLAG_EXCLUSIVE);
+static_assert(WW_WQ_FLAG_CUSTOM == WQ_FLAG_CUSTOM);
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
 #error "wakewatch needs Linux 6.12 or later: earlier Rust bindings lack what it builds on"

@@ -10,17 +10,24 @@
 
 use crate::{
     bindings, compat,
-    detect::expected::{Notes, Wake, KINDS},
+    detect::expected::{Notes, Waiter, Wake, KINDS},
     page::Page,
     percpu::PerCpu,
     report::Victim,
     windows,
 };
-use core::ffi::c_void;
+use core::{
+    ffi::c_void,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use kernel::prelude::*;
 
 /// The leaked wakes that are going on.
-pub(crate) struct Victims(PerCpu<Notes>);
+pub(crate) struct Victims {
+    notes: PerCpu<Notes>,
+    /// Does the kernel's function leave a waiter whose bit is set, even if that one does not want it?
+    leaves_shared: AtomicBool,
+}
 
 /// What kind of context this is.
 fn kind() -> usize {
@@ -32,13 +39,31 @@ fn kind() -> usize {
 impl Victims {
     /// None. May sleep.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(PerCpu::zeroed()?))
+        Ok(Self {
+            notes: PerCpu::zeroed()?,
+            leaves_shared: AtomicBool::new(false),
+        })
+    }
+
+    /// Asks the kernel's function whom it wakes. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// `wake_page_function` must be where the function of that name begins.
+    pub(crate) unsafe fn ask(&self, wake_page_function: usize) -> Result {
+        // SAFETY: By the safety requirements.
+        let leaves = unsafe { bindings::ww_leaves_shared(wake_page_function as _) };
+        if leaves < 0 {
+            return Err(Error::from_errno(leaves));
+        }
+        self.leaves_shared.store(leaves != 0, Relaxed);
+        Ok(())
     }
 
     /// A wake begins, looked at or not: this context's last one is over. For handlers of functions.
     #[inline]
     pub(crate) fn wake_begins(&self) {
-        let notes = self.0.this_cpu();
+        let notes = self.notes.this_cpu();
         if !notes.is_empty() {
             notes.begins(kind(), windows::context());
         }
@@ -48,7 +73,7 @@ impl Victims {
     pub(crate) fn expect(&self, page: Page, flag: u32, number: u64) {
         let page = page.addr() as u64;
         let wake = Wake { page, flag };
-        self.0
+        self.notes
             .this_cpu()
             .expect(kind(), windows::context(), wake, number);
     }
@@ -56,7 +81,7 @@ impl Victims {
     /// Is no leaked wake going on here? For handlers of functions.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.this_cpu().is_empty()
+        self.notes.this_cpu().is_empty()
     }
 
     /// The task behind `wait`, and the number of the finding, if the wake that `key` is of is a leaked
@@ -85,15 +110,19 @@ impl Victims {
             flag,
         };
         let number = self
-            .0
+            .notes
             .this_cpu()
             .expected(kind(), windows::context(), wake)?;
         // SAFETY: By the safety requirements.
         let (waits, task) = unsafe { ((*wait).flags, (*wait).private) };
         // SAFETY: The waker was called with it as a page.
         let flags = unsafe { Page::from_addr(page) }.flags();
-        let still_set = flags.wrapping_shr(flag) & 1 != 0;
-        if waits & bindings::WW_WQ_FLAG_EXCLUSIVE != 0 && still_set {
+        let waiter = Waiter {
+            exclusive: waits & bindings::WW_WQ_FLAG_EXCLUSIVE != 0,
+            custom: waits & bindings::WW_WQ_FLAG_CUSTOM != 0,
+            set: flags.wrapping_shr(flag) & 1 != 0,
+        };
+        if !waiter.is_woken(self.leaves_shared.load(Relaxed)) {
             return None;
         }
         let task = task.cast::<bindings::task_struct>();

@@ -18,6 +18,25 @@ pub(crate) struct Wake {
     pub(crate) flag: u32,
 }
 
+/// What the kernel's `wake_page_function()` sees of a waiter whose page and bit are the wake's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiter {
+    /// It wants to have the bit (`WQ_FLAG_EXCLUSIVE`).
+    pub(crate) exclusive: bool,
+    /// `WQ_FLAG_CUSTOM`.
+    pub(crate) custom: bool,
+    /// The bit is set, by somebody who comes after the one that the wake is of.
+    pub(crate) set: bool,
+}
+
+impl Waiter {
+    /// Is it woken? `leaves_shared` says that the kernel looks at the bit for those as well that only wait for it to
+    /// be clear, as patches/6.12/read-waker-looks has it; `WQ_FLAG_CUSTOM` marks those that are woken all the same.
+    pub(crate) fn is_woken(self, leaves_shared: bool) -> bool {
+        !self.set || !(self.exclusive || leaves_shared && !self.custom)
+    }
+}
+
 /// The notes of one CPU. All-zero is none.
 #[derive(Default)]
 pub(crate) struct Notes([Note; KINDS]);

@@ -2,7 +2,7 @@
 
 //! Whose victims are looked for.
 
-use crate::detect::expected::{Notes, Wake, KINDS};
+use crate::detect::expected::{Notes, Waiter, Wake, KINDS};
 use proptest::prelude::*;
 
 const TASK: (usize, u64) = (0, 0xffff_8880_0000_1000);
@@ -63,6 +63,36 @@ fn a_note_is_its_contexts() {
     assert_eq!(notes.expected(TASK.0, other, LEAKED), None);
     notes.begins(TASK.0, other);
     assert_eq!(notes.expected(TASK.0, TASK.1, LEAKED), Some(7));
+}
+
+/// Of those who are in the queue: who is woken though the bit is set?
+#[test]
+fn a_waiter_that_is_left_is_no_victim() {
+    let waiter = |exclusive, custom| Waiter {
+        exclusive,
+        custom,
+        set: true,
+    };
+    let (shared, lock, handoff) = (
+        waiter(false, false),
+        waiter(true, false),
+        waiter(true, true),
+    );
+    let drops = waiter(false, true);
+    for (waiter, as_it_ships, leaves_shared) in [
+        (shared, true, false),
+        (drops, true, true),
+        (lock, false, false),
+        (handoff, false, false),
+    ] {
+        assert_eq!(waiter.is_woken(false), as_it_ships, "{waiter:?}");
+        assert_eq!(waiter.is_woken(true), leaves_shared, "{waiter:?}");
+        let clear = Waiter {
+            set: false,
+            ..waiter
+        };
+        assert!(clear.is_woken(false) && clear.is_woken(true), "{waiter:?}");
+    }
 }
 
 proptest! {
