@@ -242,19 +242,22 @@ mod tests {
 
     #[test]
     fn the_model_has_an_opinion() {
-        let cell = |line: &'static str, key| {
-            let lost = Lost::of(key);
-            Victim::of(line).unwrap().cell(lost.as_ref())
-        };
+        let cell = |line: &'static str, lost: Option<&Lost>| Victim::of(line).unwrap().cell(lost);
         let (f2fs, swapon) = (
             "# victim: f2fs-stat|f2fs|x|10|12|12|10|y",
             "# victim: swapon|ext4|x|0|30|28|0|y",
         );
         // The lock is taken by filemap_read_folio() alone.
-        assert_eq!(cell(f2fs, "read-lock"), "10 of 12 (10)");
-        assert_eq!(cell(f2fs, "read-wait-loop"), "10 of 12 (10) / ok");
-        assert_eq!(cell(swapon, "read-lock"), "0 of 30");
-        assert_eq!(cell(swapon, "stock"), "0 of 30 / LOST");
-        assert_eq!(cell(swapon, "rfc-end-read"), "0 of 30");
+        let lock = Lost::of("read-lock");
+        assert_eq!(cell(f2fs, lock.as_ref()), "10 of 12 (10)");
+        assert_eq!(cell(swapon, lock.as_ref()), "0 of 30");
+        let both = |lost| Lost {
+            read_folio: lost,
+            own_wait: lost,
+        };
+        assert_eq!(cell(f2fs, Some(&both(false))), "10 of 12 (10) / ok");
+        assert_eq!(cell(swapon, Some(&both(true))), "0 of 30 / LOST");
+        assert!(Lost::of("rfc-end-read").is_none());
+        assert_eq!(cell(swapon, None), "0 of 30");
     }
 }
