@@ -15,6 +15,7 @@
 #include <linux/page-flags.h>
 #include <linux/pagemap.h>
 #include <linux/panic_notifier.h>
+#include <linux/preempt.h>
 #include <linux/seq_file.h>
 #include <linux/stacktrace.h>
 #include <linux/tracepoint.h>
@@ -47,13 +48,7 @@ unsigned long ww_page_to_pfn(const struct page *page);
 u64 ww_local_clock(void);
 unsigned int ww_smp_processor_id(void);
 unsigned int ww_context(void);
-u64 ww_context_id(void);
-/* Returned in two registers. */
-struct ww_here {
-	u64 context;
-	u64 cpu;
-};
-struct ww_here ww_get_here(void);
+unsigned int ww_context_bits(void);
 void *ww_alloc_percpu(size_t size, size_t align);
 void *ww_this_cpu_ptr(void *percpu);
 void *ww_per_cpu_ptr(void *percpu, unsigned int cpu);
@@ -71,6 +66,9 @@ struct dentry *ww_debugfs_create_file(const char *name, umode_t mode, struct den
 void ww_preempt_disable(void);
 void ww_preempt_enable(void);
 void ww_tracepoint_synchronize_unregister(void);
+
+/* Of what ww_context_bits() says. */
+enum { WW_HARDIRQ_BITS = NMI_MASK | HARDIRQ_MASK };
 
 #define WW_CONTEXT_TASK		0
 #define WW_CONTEXT_SOFTIRQ	1

@@ -60,7 +60,7 @@ impl Callers {
 
     /// Who called the probed function. For handlers, at a function's entry.
     #[inline]
-    pub(crate) fn site(&self, function: Function, at: &Entry) -> Site {
+    pub(crate) fn site(&self, function: Function, at: Entry<'_>) -> Site {
         self.site_at(function, at.sp(), None)
     }
 
@@ -72,7 +72,7 @@ impl Callers {
     /// The distance from the stack pointer to that return address is a constant of the place of the
     /// call. It is taken from the unwind tables once and kept; a call from another place replaces it.
     #[inline]
-    pub(crate) fn site_of_caller(&self, function: Function, at: &Entry) -> Site {
+    pub(crate) fn site_of_caller(&self, function: Function, at: Entry<'_>) -> Site {
         let mut slot = at.sp().wrapping_add(self.distance(0, at.top(), at));
         // SAFETY: A word of the current stack, see `site_at`.
         let caller = unsafe { (slot as *const usize).read_volatile() };
@@ -85,7 +85,7 @@ impl Callers {
     /// From the slot of the return address `place` to that of the function that `place` is in, which is the
     /// caller of the probed one, or (1) the next. 0 if that can't be told.
     #[inline(always)]
-    fn distance(&self, frame: usize, place: usize, at: &Entry) -> usize {
+    fn distance(&self, frame: usize, place: usize, at: Entry<'_>) -> usize {
         let learned = self.learned[frame].load(Relaxed);
         if learned >> 32 == place as u64 & 0xffff_ffff {
             learned as usize & 0xffff_ffff
@@ -95,7 +95,7 @@ impl Callers {
     }
 
     #[cold]
-    fn learn(&self, frame: usize, place: usize, at: &Entry) -> usize {
+    fn learn(&self, frame: usize, place: usize, at: Entry<'_>) -> usize {
         let (slots, found) = self.trampolines.slots::<2>(at);
         let (from, to) = match (frame, found) {
             (0, 1..) => (at.sp(), slots[0]),
@@ -115,7 +115,7 @@ impl Callers {
     /// The call site whose return address is at `slot`; not one in the wrapper, if there are registers to look
     /// behind it.
     #[inline(always)]
-    fn site_at(&self, function: Function, slot: usize, wrapped: Option<&Entry>) -> Site {
+    fn site_at(&self, function: Function, slot: usize, wrapped: Option<Entry<'_>>) -> Site {
         // SAFETY: The caller's slot, or one that the unwind tables have for calls from the same place: a word
         // of the current stack.
         let caller = unsafe { (slot as *const usize).read_volatile() };
@@ -128,7 +128,7 @@ impl Callers {
 
     #[cold]
     #[inline(never)]
-    fn new_site(&self, function: Function, slot: usize, wrapped: Option<&Entry>) -> Site {
+    fn new_site(&self, function: Function, slot: usize, wrapped: Option<Entry<'_>>) -> Site {
         // SAFETY: As above.
         let mut caller = unsafe { self.trampolines.return_address(slot) }.unwrap_or(0);
         // Tracers have hidden that it is in the wrapper.
@@ -153,7 +153,7 @@ impl Callers {
 
     /// Where the probed function returns to; `None` if tracers hide it. For handlers, at a function's
     /// entry.
-    pub(crate) fn return_address(&self, at: &Entry) -> Option<usize> {
+    pub(crate) fn return_address(&self, at: Entry<'_>) -> Option<usize> {
         // SAFETY: At its entry a function's return address is where the stack pointer shows.
         unsafe { self.trampolines.return_address(at.sp()) }
     }
@@ -161,7 +161,7 @@ impl Callers {
     /// Is the wake whose entry `at` is of made by the call that has opened a window? `within` is
     /// where the opener's code is.
     #[cold]
-    pub(crate) fn origin(&self, call: Call, at: &Entry, within: Range) -> Origin {
+    pub(crate) fn origin(&self, call: Call, at: Entry<'_>, within: Range) -> Origin {
         let entry = at.sp();
         let full = |slot: u32| entry.wrapping_add(slot.wrapping_sub(entry as u32) as usize);
         origin(

@@ -20,14 +20,15 @@ unsigned int ww_context(void)
 	       in_serving_softirq() ? WW_CONTEXT_SOFTIRQ : WW_CONTEXT_TASK;
 }
 
-/*
- * One flow of execution: a task wherever it runs, or softirq or hardirq of a
- * CPU. Addresses of tasks are aligned, so the two kinds do not meet.
- */
-u64 ww_context_id(void)
+/* The same, as hooks.c has it: what it is in bits of preempt_count(), and 1. */
+unsigned int ww_context_bits(void)
 {
-	unsigned int context = ww_context();
-
-	return context == WW_CONTEXT_TASK ? (unsigned long)current :
-	       (u64)raw_smp_processor_id() << 2 | context;
+	switch (ww_context()) {
+	case WW_CONTEXT_HARDIRQ:
+		return HARDIRQ_OFFSET | 1;
+	case WW_CONTEXT_SOFTIRQ:
+		return SOFTIRQ_OFFSET | 1;
+	default:
+		return 1;
+	}
 }

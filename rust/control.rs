@@ -24,7 +24,6 @@ use crate::{
     text::{Line, Sink},
     windows::{MarkAllocated, MarkFreed},
 };
-use core::sync::atomic::Ordering::Relaxed;
 use kernel::{
     c_str,
     ffi::c_ulong,
@@ -386,7 +385,7 @@ impl Control {
 
     /// Is detection on?
     pub(crate) fn detecting(&self) -> bool {
-        self.shared.detecting.load(Relaxed)
+        self.shared.knobs.now().detects()
     }
 
     /// Switches detection. On an error, explained in the kernel log, all is as before.
@@ -462,7 +461,7 @@ impl Control {
         }
         sink.line(&Line::of(format_args!(
             "windows_always: {}",
-            u32::from(self.shared.knobs.always())
+            u32::from(self.shared.knobs.now().always())
         )));
         let probes = self.probes.lock();
         for (name, hook) in probes.entries() {
@@ -580,8 +579,9 @@ impl Probes {
         switch_on(&mut self.switches(&on))?;
         self.tell_missed(shared);
         // From here on nothing fails. Probes that have nothing to do any more still run, and are told so.
-        shared.detecting.store(wanted.detect, Relaxed);
-        shared.knobs.set(&wanted.config, on.around_clear);
+        shared
+            .knobs
+            .set(&wanted.config, on.around_clear, wanted.detect);
         shared.reporter.configure(&wanted.config);
         if wanted.delay != self.now.delay {
             // SAFETY: Nobody else can, as we have `&mut self`, which is one and behind a lock.

@@ -57,11 +57,6 @@ unsigned int ww_smp_processor_id(void)
 	return raw_smp_processor_id();
 }
 
-struct ww_here ww_get_here(void)
-{
-	return (struct ww_here){ .context = ww_context_id(), .cpu = raw_smp_processor_id() };
-}
-
 /*
  * Per-CPU pointers are of an address space of their own where gcc built the
  * kernel, and no cast leads there but by a number.

@@ -47,11 +47,12 @@ struct ww_hook ww_hook_##name;								\
 __visible notrace noinline void ww_handle_##name(const struct ww_entry *entry);		\
 __visible notrace noinline void ww_handle_##name(const struct ww_entry *entry)		\
 {											\
-	unsigned int outer;								\
+	unsigned int outer, context;							\
 											\
 	preempt_disable_notrace();							\
-	if (likely(ww_enter(&outer))) {							\
-		ww_on_##name(ww_hook_##name.handler, entry);				\
+	context = ww_enter(&outer);							\
+	if (likely(context)) {								\
+		ww_on_##name(ww_hook_##name.handler, entry, context);			\
 		ww_leave(outer);							\
 	} else {									\
 		/* Rare: a lost count is better than a locked one. */			\

@@ -44,8 +44,8 @@ struct ww_hook {
 	void ww_direct_##name(void);							\
 	void ww_ftrace_##name(unsigned long ip, unsigned long parent,			\
 			      struct ftrace_ops *ops, struct ftrace_regs *fregs);	\
-	/* probes.rs; preemption is off, and it is not entered again in its context. */	\
-	void ww_on_##name(const void *handler, const struct ww_entry *entry);
+	/* probes.rs; preemption is off, and it is not entered again in its context: see ww_enter(). */	\
+	void ww_on_##name(const void *handler, const struct ww_entry *entry, unsigned int context);
 WW_HOOKS(WW_HOOK_DECLARE)
 
 bool ww_have_direct(void);

@@ -118,9 +118,24 @@ impl Page {
     /// The flags and the mapcount are read before the refcount, the mapcount once more after it,
     /// and the smaller one counts: a mapping that comes or goes between two reads cannot make a
     /// spare reference disappear from the sum.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn holders(self) -> Holders {
         let flags = self.flags();
+        if flags & HEAD == 0 {
+            self.holders_by(flags)
+        } else {
+            self.holders_of_large(flags)
+        }
+    }
+
+    #[inline(never)]
+    fn holders_of_large(self, flags: usize) -> Holders {
+        self.holders_by(flags)
+    }
+
+    /// By flags that were read before.
+    #[inline(always)]
+    fn holders_by(self, flags: usize) -> Holders {
         let (page_cache, swap_cache) = caches(
             self.mapping(),
             flags & SWAP_BACKED != 0,
@@ -141,7 +156,7 @@ impl Page {
     }
 
     /// `folio_mapcount()` without its assertions, by flags that were read before.
-    #[inline]
+    #[inline(always)]
     fn mapcount(self, flags: usize) -> i32 {
         if flags & HEAD == 0 {
             // SAFETY: By the type invariant.
@@ -154,7 +169,7 @@ impl Page {
     }
 
     /// `folio_nr_pages()` without its assertions, by flags that were read before.
-    #[inline]
+    #[inline(always)]
     fn pages(self, flags: usize) -> i32 {
         if flags & HEAD == 0 {
             return 1;

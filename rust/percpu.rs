@@ -100,6 +100,23 @@ impl<T: Zeroed> PerCpu<T> {
     }
 }
 
+impl<const N: usize> PerCpu<[AtomicU64; N]> {
+    /// Counts in one place of this CPU's, in one instruction. Any context with preemption disabled.
+    #[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
+    #[inline(always)]
+    pub(crate) fn one_more(&self, place: usize) {
+        let at = self.at.as_ptr().cast::<AtomicU64>().wrapping_add(place % N);
+        // SAFETY: By the type invariant; %gs makes it this CPU's.
+        unsafe { core::arch::asm!("inc qword ptr gs:[{}]", in(reg) at, options(nostack)) };
+    }
+
+    /// As above.
+    #[cfg(not(all(target_arch = "x86_64", CONFIG_SMP)))]
+    pub(crate) fn one_more(&self, place: usize) {
+        self.this_cpu()[place % N].one_more();
+    }
+}
+
 /// `this_cpu_ptr()` (arch/x86/include/asm/percpu.h, 6.12), which is too short to be called.
 ///
 /// # Safety
@@ -108,6 +125,17 @@ impl<T: Zeroed> PerCpu<T> {
 #[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
 #[inline(always)]
 unsafe fn this_cpu_ptr(at: *mut kernel::ffi::c_void) -> *mut kernel::ffi::c_void {
+    at.wrapping_byte_add(offset())
+}
+
+#[cfg(not(all(target_arch = "x86_64", CONFIG_SMP)))]
+use bindings::ww_this_cpu_ptr as this_cpu_ptr;
+
+/// How far per-CPU memory of this CPU is from where it is said to be: another number for each CPU, and aligned
+/// to pages. This CPU's for as long as preemption is disabled.
+#[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
+#[inline(always)]
+pub(crate) fn offset() -> usize {
     let offset: usize;
     // SAFETY: `this_cpu_off` is a per-CPU variable, hence found through %gs. It is read, no more.
     unsafe {
@@ -118,11 +146,15 @@ unsafe fn this_cpu_ptr(at: *mut kernel::ffi::c_void) -> *mut kernel::ffi::c_void
             options(nostack, readonly, preserves_flags),
         );
     }
-    at.wrapping_byte_add(offset)
+    offset
 }
 
+/// As above.
 #[cfg(not(all(target_arch = "x86_64", CONFIG_SMP)))]
-use bindings::ww_this_cpu_ptr as this_cpu_ptr;
+pub(crate) fn offset() -> usize {
+    // SAFETY: Only an address is computed.
+    unsafe { bindings::ww_this_cpu_ptr(core::ptr::null_mut()) as usize }
+}
 
 impl<T: Zeroed> Drop for PerCpu<T> {
     fn drop(&mut self) {

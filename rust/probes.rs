@@ -38,13 +38,11 @@ use crate::{
     victims::Victims,
     windows::Windows,
 };
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use kernel::{ffi::c_ulong, sync::Arc};
 
 /// What the handlers share.
 pub(crate) struct Shared {
-    /// Are findings looked for? Handlers may run for a delay's sake alone.
-    pub(crate) detecting: AtomicBool,
     pub(crate) knobs: Knobs,
     pub(crate) stats: Arc<Stats>,
     pub(crate) amplify: Arc<Amplify>,
@@ -59,12 +57,8 @@ static NONE_MISSED: AtomicUsize = AtomicUsize::new(0);
 
 /// What handlers read of [`Config`]; which probes run at all says the rest of it.
 pub(crate) struct Knobs {
-    writeback: AtomicBool,
-    always: AtomicBool,
-    /// A wake has been seen that nobody could have known of at the entry of what clears the bit: see
-    /// [`Shared::learn`].
-    late_waiters: AtomicBool,
-    audit_read: AtomicBool,
+    /// What is [`Now`].
+    now: AtomicU32,
     /// A page is in the sample if its hash is at most this.
     sample: AtomicU32,
     /// `nmissed` of the probes that open windows, by [`Function`]; `NONE_MISSED` while there is none.
@@ -77,26 +71,40 @@ impl Knobs {
     /// Those of `config`.
     pub(crate) fn new(config: &Config) -> Self {
         let knobs = Self {
-            writeback: AtomicBool::new(false),
-            always: AtomicBool::new(false),
-            late_waiters: AtomicBool::new(false),
-            audit_read: AtomicBool::new(false),
+            now: AtomicU32::new(Now::OFF),
             sample: AtomicU32::new(u32::MAX),
             missed: [const { AtomicPtr::new(NONE_MISSED.as_ptr().cast()) }; Function::ALL.len()],
             ranges: [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; Function::ALL.len()],
         };
-        knobs.set(config, false);
+        knobs.set(config, false, false);
         knobs
     }
 
     /// Takes over `config`. Windows that are open don't fit any more: clear them.
     ///
-    /// `held` says that windows are held open between the clear and the look for waiters.
-    pub(crate) fn set(&self, config: &Config, held: bool) {
-        self.writeback.store(config.writeback, Relaxed);
-        self.always.store(config.always || held, Relaxed);
-        self.audit_read.store(config.audit_read, Relaxed);
+    /// `held` says that windows are held open between the clear and the look for waiters. Without `detect`
+    /// nothing is looked at: handlers may run for a delay's sake alone.
+    pub(crate) fn set(&self, config: &Config, held: bool, detect: bool) {
         self.sample.store(u32::MAX / config.sample.max(1), Relaxed);
+        let now = [
+            (!detect, Now::OFF),
+            (config.sample > 1, Now::SAMPLED),
+            (config.writeback, Now::WRITEBACK),
+            (config.always || held, Now::ALWAYS),
+            (config.audit_read, Now::AUDIT_READ),
+        ];
+        let now = now
+            .iter()
+            .fold(0, |all, &(is, bit)| if is { all | bit } else { all });
+        // Nobody else writes but who learns.
+        let _ = self
+            .now
+            .fetch_update(Relaxed, Relaxed, |old| Some(now | old & Now::LATE_WAITERS));
+    }
+
+    #[inline(always)]
+    pub(crate) fn now(&self) -> Now {
+        Now(self.now.load(Relaxed))
     }
 
     /// Says where to look up how many hits were missed by the hook that opens the windows of `function`. It must
@@ -109,12 +117,6 @@ impl Knobs {
     pub(crate) fn set_range(&self, function: Function, range: Range) {
         self.ranges[function as usize].0.store(range.start, Relaxed);
         self.ranges[function as usize].1.store(range.size, Relaxed);
-    }
-
-    /// Are windows opened at ends of writeback that nobody waits for, too?
-    #[inline(always)]
-    pub(crate) fn always(&self) -> bool {
-        self.always.load(Relaxed) || self.late_waiters.load(Relaxed)
     }
 
     #[inline]
@@ -147,18 +149,67 @@ impl Knobs {
     }
 }
 
+/// What is on: of a [`Config`], and what was learned. One word, since each handler begins with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Now(u32);
+
+impl Now {
+    /// Nothing is looked at.
+    const OFF: u32 = 1 << 0;
+    /// Not every page is.
+    const SAMPLED: u32 = 1 << 1;
+    const WRITEBACK: u32 = 1 << 2;
+    const ALWAYS: u32 = 1 << 3;
+    /// A wake has been seen that nobody could have known of at the entry of what clears the bit: see
+    /// [`Shared::learn`].
+    const LATE_WAITERS: u32 = 1 << 4;
+    const AUDIT_READ: u32 = 1 << 5;
+
+    /// Are findings looked for?
+    pub(crate) fn detects(self) -> bool {
+        self.0 & Self::OFF == 0
+    }
+
+    /// Are windows opened at ends of writeback?
+    #[inline(always)]
+    fn writeback(self) -> bool {
+        self.0 & Self::WRITEBACK != 0
+    }
+
+    /// At those that nobody waits for, too?
+    #[inline(always)]
+    pub(crate) fn always(self) -> bool {
+        self.0 & (Self::ALWAYS | Self::LATE_WAITERS) != 0
+    }
+
+    #[inline(always)]
+    fn audits_reads(self) -> bool {
+        self.0 & Self::AUDIT_READ != 0
+    }
+}
+
 impl Shared {
-    /// Is something to be looked at on this page?
-    #[inline]
-    fn looks_at(&self, page: Page) -> bool {
-        if !self.detecting.load(Relaxed) {
-            return false;
+    /// What is on, if something is to be looked at on this page.
+    #[inline(always)]
+    fn looks_at(&self, page: Page) -> Option<Now> {
+        let now = self.knobs.now();
+        if now.0 & (Now::OFF | Now::SAMPLED) == 0 {
+            Some(now)
+        } else {
+            self.samples(page, now)
+        }
+    }
+
+    #[inline(never)]
+    fn samples(&self, page: Page, now: Now) -> Option<Now> {
+        if !now.detects() {
+            return None;
         }
         if !self.knobs.sampled(page) {
             self.stats.count(Counter::SampledOut);
-            return false;
+            return None;
         }
-        true
+        Some(now)
     }
 }
 
@@ -192,10 +243,11 @@ pub(crate) mod hooks {
                 unsafe extern "C" fn [<ww_on_ $name>](
                     handler: *const c_void,
                     entry: *const bindings::ww_entry,
+                    context: u32,
                 ) {
                     // SAFETY: By the safety requirements.
                     let (handler, at) = unsafe {
-                        (&*handler.cast::<$Handler>(), Entry::from_raw(entry))
+                        (&*handler.cast::<$Handler>(), Entry::from_raw(entry, context))
                     };
                     handler.entered(at);
                 }

@@ -131,7 +131,7 @@ impl Stats {
     /// Counts. Any context with preemption disabled.
     #[inline]
     pub(crate) fn count(&self, counter: Counter) {
-        self.here().count(counter);
+        self.percpu.one_more(counter as usize);
     }
 
     /// The counters of this CPU, for who counts more than once without leaving it.

@@ -11,10 +11,10 @@
 use crate::{
     bindings, compat,
     detect::expected::{Notes, Waiter, Wake, KINDS},
+    hook::Context,
     page::Page,
     percpu::PerCpu,
     report::Victim,
-    windows,
 };
 use core::{
     ffi::c_void,
@@ -65,7 +65,7 @@ impl Victims {
     pub(crate) fn wake_begins(&self) {
         let notes = self.notes.this_cpu();
         if !notes.is_empty() {
-            notes.begins(kind(), windows::context());
+            notes.begins(kind(), Context::now().id());
         }
     }
 
@@ -75,7 +75,7 @@ impl Victims {
         let wake = Wake { page, flag };
         self.notes
             .this_cpu()
-            .expect(kind(), windows::context(), wake, number);
+            .expect(kind(), Context::now().id(), wake, number);
     }
 
     /// Is no leaked wake going on here? For handlers of functions.
@@ -112,7 +112,7 @@ impl Victims {
         let number = self
             .notes
             .this_cpu()
-            .expected(kind(), windows::context(), wake)?;
+            .expected(kind(), Context::now().id(), wake)?;
         // SAFETY: By the safety requirements.
         let (waits, task) = unsafe { ((*wait).flags, (*wait).private) };
         // SAFETY: The waker was called with it as a page.

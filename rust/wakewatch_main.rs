@@ -28,7 +28,7 @@ mod windows;
 
 use core::{
     ptr::{from_ref, null_mut},
-    sync::atomic::{AtomicBool, AtomicPtr, Ordering::Release},
+    sync::atomic::{AtomicPtr, Ordering::Release},
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -66,7 +66,6 @@ impl kernel::Module for WakeWatch {
         let (reporter, running) = report::Reporter::start(stats.clone(), &config)?;
         let shared = Arc::new(
             probes::Shared {
-                detecting: AtomicBool::new(false),
                 knobs: probes::Knobs::new(&config),
                 stats: stats.clone(),
                 amplify: Arc::new(amplify::Amplify::new(stats.clone()), GFP_KERNEL)?,

@@ -6,7 +6,7 @@
 use crate::{
     bindings, compat,
     detect::window::{Bit, Bucket, Closed, Event, Mark, Marked, Opened, Outcome, Table, Window},
-    hook::tracepoint,
+    hook::{tracepoint, Context},
     page::Page,
     percpu::NoPreempt,
     stats::{Counter, Stats},
@@ -59,12 +59,12 @@ impl Windows {
 
     /// Opens a window. For handlers of functions.
     #[inline(always)]
-    pub(crate) fn open(&self, page: Page, bit: Bit, context: u64, opened: Opened) {
+    pub(crate) fn open(&self, page: Page, bit: Bit, context: Context, opened: Opened) {
         let Outcome {
             open,
             overwrote,
             retired,
-        } = self.table.open(page.key(), bit, context, opened);
+        } = self.table.open(page.key(), bit, context.id(), opened);
         let stats = self.stats.here();
         stats.count(if open {
             Counter::WindowsOpened
@@ -81,8 +81,8 @@ impl Windows {
 
     /// Opens no window, since nobody will be woken. For handlers of functions.
     #[inline(always)]
-    pub(crate) fn none(&self) {
-        if self.table.none(context()) {
+    pub(crate) fn none(&self, context: Context) {
+        if self.table.none(context.id()) {
             self.stats.count(Counter::WindowsRetired);
         }
     }
@@ -90,13 +90,13 @@ impl Windows {
     /// Closes the window of this wake, which has one unless it was dropped, overwritten or its
     /// opening was missed. For handlers of functions.
     #[inline(always)]
-    pub(crate) fn wake(&self, page: Page, bit: Bit) -> Option<Closed<'_>> {
-        self.table.wake(page.key(), bit, context())
+    pub(crate) fn wake(&self, page: Page, bit: Bit, context: Context) -> Option<Closed<'_>> {
+        self.table.wake(page.key(), bit, context.id())
     }
 
     /// The window of this context, which stays open.
     pub(crate) fn look(&self, page: Page, bit: Bit) -> Option<Window> {
-        self.table.look(page.key(), bit, context())
+        self.table.look(page.key(), bit, Context::now().id())
     }
 
     /// Something has happened to a page: if it has an open window, mark that.
@@ -204,13 +204,6 @@ pub(crate) fn cpu() -> u32 {
     unsafe { bindings::ww_smp_processor_id() }
 }
 
-/// The flow of execution that this is: a task, or softirq or hardirq of a CPU.
-#[inline]
-pub(crate) fn context() -> u64 {
-    // SAFETY: Reads the CPU's state. Any context.
-    unsafe { bindings::ww_context_id() }
-}
-
 /// Marks pages that are freed. `free_pages_prepare()` (mm/page_alloc.c, 6.12) fires
 /// `mm_page_free` for every folio that is given back, before anybody else can have it.
 #[derive(Clone)]
@@ -282,11 +275,4 @@ impl MarkAllocated {
 pub(crate) fn window_traced() -> bool {
     // SAFETY: This module's own.
     unsafe { compat::tracepoint_enabled(core::ptr::addr_of!(bindings::__tracepoint_window)) }
-}
-
-/// The flow of execution that this is, and its CPU.
-#[inline(always)]
-pub(crate) fn here() -> bindings::ww_here {
-    // SAFETY: Reads the CPU's state. Any context.
-    unsafe { bindings::ww_get_here() }
 }

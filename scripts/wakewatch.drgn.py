@@ -344,7 +344,7 @@ class Files:
             total = sum(cpu[index].value_() for cpu in cpus)
             yield f"{snake(name)}: {total % (1 << 64)}"
         knobs = self.shared.knobs
-        yield f"windows_always: {int(num(knobs.always) or num(knobs.late_waiters))}"
+        yield f"windows_always: {int(num(knobs.now) & (1 << 3 | 1 << 4) != 0)}"
         probes = self.control.probes.data.value
         hooks = {"end_writeback": probes.end}
         for name in ("wake", "past", "end_read", "private_2", "unlock", "start", "victim"):

@@ -144,6 +144,8 @@ pub(crate) struct Row {
     below: AtomicU32,
     /// How far above `i32::MIN` the most were.
     above: AtomicU32,
+    /// The same of the last call: mostly it is as this one.
+    last: AtomicU32,
     lengths: [AtomicU32; LENGTHS],
 }
 
@@ -159,6 +161,7 @@ impl Row {
             none: AtomicU64::new(0),
             below: AtomicU32::new(0),
             above: AtomicU32::new(0),
+            last: AtomicU32::new(0),
             lengths: core::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
@@ -170,8 +173,19 @@ impl Row {
         if spare <= 0 {
             self.none.one_more();
         }
+        let above = spare.wrapping_sub(i32::MIN) as u32;
+        if self.last.load(Relaxed) != above {
+            self.extremes(spare, above);
+        }
+    }
+
+    /// Another number than the last call had. An interrupt may come in the middle: whatever `last` is then, both
+    /// extremes have been told what each call has.
+    #[inline(never)]
+    fn extremes(&self, spare: i32, above: u32) {
         raise(&self.below, i32::MAX.wrapping_sub(spare) as u32);
-        raise(&self.above, spare.wrapping_sub(i32::MIN) as u32);
+        raise(&self.above, above);
+        self.last.store(above, Relaxed);
     }
 
     /// Counts a window that has ended in a wake. On the row's own CPU, with preemption disabled.
@@ -185,6 +199,7 @@ impl Row {
 
     /// Forgets everything. A count that is made meanwhile may or may not stay.
     pub(crate) fn reset(&self) {
+        self.last.store(0, Relaxed);
         self.calls.store(0, Relaxed);
         self.none.store(0, Relaxed);
         self.below.store(0, Relaxed);

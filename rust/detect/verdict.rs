@@ -125,22 +125,29 @@ pub(crate) enum End {
 /// `holders` is asked again, up to [`AUDIT_READS`] times, while it shows no spare reference:
 /// refcount and mapcount are two words, and a fault or an unmap between the two reads can make a
 /// sum that never was. Only a deficit that persists is a finding.
+#[inline(always)]
 pub(crate) fn end_of_writeback(writeback: bool, mut holders: impl FnMut() -> Holders) -> End {
     if !writeback {
         return End::Unbalanced;
     }
-    let last = settled(&mut holders);
-    match last.spare() {
+    match holders().spare() {
         spare @ 1.. => End::Held(spare),
-        _ => End::Unreferenced(last),
+        _ => {
+            let last = settled(holders);
+            match last.spare() {
+                spare @ 1.. => End::Held(spare),
+                _ => End::Unreferenced(last),
+            }
+        }
     }
 }
 
 /// Asks for the holders again while no reference is spare; see [`end_of_writeback`].
-#[inline(always)]
+#[cold]
+#[inline(never)]
 fn settled(mut holders: impl FnMut() -> Holders) -> Holders {
     let mut last = holders();
-    for _ in 1..AUDIT_READS {
+    for _ in 2..AUDIT_READS {
         if last.spare() > 0 {
             break;
         }

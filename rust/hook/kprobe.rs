@@ -5,6 +5,7 @@
 //! C header: include/linux/kprobes.h; kernel/kprobes.c (6.12).
 
 use super::{
+    entry_of,
     registered::{Object, Registered},
     Entry, Handler,
 };
@@ -101,7 +102,7 @@ impl<T: Handler> Registration<T> {
         // SAFETY: By the safety requirements it is registered, hence live.
         let handler: &T = unsafe { Registered::handler(probe) };
         // SAFETY: `regs` are those of the hit and outlive this call.
-        handler.entered(&Entry::of_regs(unsafe { &*regs }));
+        handler.entered(Entry::new(&entry_of(unsafe { &*regs })));
         0
     }
 }

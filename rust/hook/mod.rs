@@ -17,53 +17,101 @@ pub(crate) mod return_probe;
 pub(crate) mod stack;
 pub(crate) mod tracepoint;
 
-use crate::{bindings, compat};
+use crate::{bindings, compat, percpu};
 use kernel::prelude::*;
 
-/// A kernel function at its entry: its arguments, and where on the stack it is.
-#[repr(transparent)]
-pub(crate) struct Entry(bindings::ww_entry);
+/// Which flow of execution runs: a task, or an interrupt of this CPU. As hooks.c has it, the part of
+/// `preempt_count()` that tells them apart, and 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Context(u32);
 
-impl Entry {
+impl Context {
+    /// This one. Any context.
+    pub(crate) fn now() -> Self {
+        // SAFETY: Reads the CPU's state. Any context.
+        Self(unsafe { bindings::ww_context_bits() })
+    }
+
+    /// A number that no other has: of a task wherever it runs, of softirq or hardirq that of the CPU. With
+    /// preemption disabled.
+    #[inline(always)]
+    pub(crate) fn id(self) -> u64 {
+        if self.0 == 1 {
+            // SAFETY: There is always a current task. Only its address is taken, which is aligned.
+            return unsafe { bindings::get_current() } as u64;
+        }
+        let hardirq = self.0 & bindings::WW_HARDIRQ_BITS as u32 != 0;
+        // Aligned to pages, so the two kinds do not meet.
+        percpu::offset() as u64 | if hardirq { 2 } else { 1 }
+    }
+}
+
+/// A kernel function at its entry: its arguments, and where on the stack it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    raw: &'a bindings::ww_entry,
+    context: Context,
+}
+
+impl<'a> Entry<'a> {
+    /// `context` is what hooks.c says of it.
+    ///
     /// # Safety
     ///
     /// `entry` must be of a function at its entry, which does not go on before the result is gone.
     #[inline(always)]
-    pub(crate) unsafe fn from_raw<'a>(entry: *const bindings::ww_entry) -> &'a Self {
-        // SAFETY: By the safety requirements; `Entry` has the only field's layout.
-        unsafe { &*entry.cast::<Self>() }
+    pub(crate) unsafe fn from_raw(entry: *const bindings::ww_entry, context: u32) -> Self {
+        Self {
+            // SAFETY: By the safety requirements.
+            raw: unsafe { &*entry },
+            context: Context(context),
+        }
     }
 
-    /// Of a probe at a function's entry.
+    /// Of an entry that somebody else than hooks.c has seen.
+    fn new(raw: &'a bindings::ww_entry) -> Self {
+        Self {
+            raw,
+            context: Context::now(),
+        }
+    }
+
+    /// Who is here.
     #[inline(always)]
-    fn of_regs(regs: &bindings::pt_regs) -> Self {
-        Self(bindings::ww_entry {
-            arg: [regs.di, regs.si, regs.dx, regs.cx],
-            sp: regs.sp,
-            bp: regs.bp,
-            ip: regs.ip,
-        })
+    pub(crate) fn context(&self) -> Context {
+        self.context
     }
 
     /// Where the function goes on.
     pub(crate) fn ip(&self) -> usize {
-        compat::word(self.0.ip)
+        compat::word(self.raw.ip)
     }
 
     /// The stack pointer at the entry: it points at the return address.
     pub(crate) fn sp(&self) -> usize {
-        compat::word(self.0.sp)
+        compat::word(self.raw.sp)
     }
 
     /// For C functions that look at the stack.
     pub(crate) fn as_raw(&self) -> *const bindings::ww_entry {
-        core::ptr::from_ref(&self.0)
+        core::ptr::from_ref(self.raw)
     }
 
     /// The `N`-th argument, from 0 on.
     #[inline(always)]
     pub(crate) fn arg<const N: usize>(&self) -> usize {
-        compat::word(self.0.arg[N])
+        compat::word(self.raw.arg[N])
+    }
+}
+
+/// Of a probe at a function's entry, which has registers.
+#[inline(always)]
+fn entry_of(regs: &bindings::pt_regs) -> bindings::ww_entry {
+    bindings::ww_entry {
+        arg: [regs.di, regs.si, regs.dx, regs.cx],
+        sp: regs.sp,
+        bp: regs.bp,
+        ip: regs.ip,
     }
 }
 
@@ -71,7 +119,7 @@ impl Entry {
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Runs with preemption disabled, in any context but NMI. An interrupt may come in the middle, to a handler
     /// of its own, unless the function is hooked by a kprobe.
-    fn entered(&self, at: &Entry);
+    fn entered(&self, at: Entry<'_>);
 }
 
 /// Why a symbol cannot be probed, in one line for the kernel log.

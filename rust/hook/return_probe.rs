@@ -5,6 +5,7 @@
 //! C header: include/linux/kprobes.h; kernel/kprobes.c, kernel/trace/rethook.c (6.12).
 
 use super::{
+    entry_of,
     registered::{Object, Registered},
     Entry,
 };
@@ -18,7 +19,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     type Carried: Copy;
 
     /// Runs at the entry, with preemption disabled. `None` lets this call's return pass.
-    fn entered(&self, at: &Entry) -> Option<Self::Carried>;
+    fn entered(&self, at: Entry<'_>) -> Option<Self::Carried>;
 
     /// Runs between the function's last instruction and its caller's next one, with preemption
     /// disabled. Other probes' hits on this CPU are skipped (and counted by them) meanwhile.
@@ -82,7 +83,7 @@ impl<T: Handler> Registration<T> {
         // SAFETY: By the safety requirements.
         let handler = unsafe { Self::handler(instance) };
         // SAFETY: `regs` are those of the hit and outlive this call.
-        match handler.entered(&Entry::of_regs(unsafe { &*regs })) {
+        match handler.entered(Entry::new(&entry_of(unsafe { &*regs }))) {
             Some(carried) => {
                 // SAFETY: The kernel has allocated `data_size` bytes there, aligned to a pointer.
                 unsafe { Self::data(instance).write(carried) };

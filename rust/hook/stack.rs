@@ -69,7 +69,7 @@ impl Trampolines {
     /// Where the return addresses of the frames above are, for a probe at a function's entry: that of its
     /// caller first. As many as there are, up to `N`. For handlers; slow.
     #[cold]
-    pub(crate) fn slots<const N: usize>(&self, at: &Entry) -> ([usize; N], usize) {
+    pub(crate) fn slots<const N: usize>(&self, at: Entry<'_>) -> ([usize; N], usize) {
         let mut slots = [0; N];
         // SAFETY: At its entry a function's return address is where the stack pointer shows.
         let Some(return_to) = (unsafe { self.return_address(at.sp()) }) else {
@@ -88,7 +88,7 @@ impl Trampolines {
     }
 }
 
-impl Entry {
+impl Entry<'_> {
     /// The word at the stack pointer. At a function's entry: its return address, or what a tracer has put
     /// there.
     #[inline]

@@ -55,7 +55,7 @@ impl return_probe::Handler for AroundClear {
     type Carried = Held;
 
     /// Chooses here: after the clear the folio may have left its file.
-    fn entered(&self, at: &Entry) -> Option<Held> {
+    fn entered(&self, at: Entry<'_>) -> Option<Held> {
         // SAFETY: The function's argument is a folio.
         let folio = unsafe { Page::from_addr(at.arg::<0>()) };
         let amplify = &self.0.amplify;
@@ -70,7 +70,7 @@ impl return_probe::Handler for AroundClear {
     fn exit(&self, held: &Held, return_to: usize) {
         let shared = &*self.0;
         shared.amplify.delay(held.folio, held.us);
-        if !shared.looks_at(held.folio) {
+        if shared.looks_at(held.folio).is_none() {
             return;
         }
         // The caller looks at the folio's PG_waiters next. On a tail page that look is the BUG
@@ -105,7 +105,7 @@ pub(crate) struct AfterWake {
 impl return_probe::Handler for AfterWake {
     type Carried = Held;
 
-    fn entered(&self, at: &Entry) -> Option<Held> {
+    fn entered(&self, at: Entry<'_>) -> Option<Held> {
         if !self.queues.has(at.arg::<0>()) {
             return None;
         }

@@ -17,14 +17,13 @@ use crate::{
     stats::Counter,
     windows,
 };
-use core::sync::atomic::Ordering::Relaxed;
 use kernel::sync::Arc;
 
 impl Shared {
     /// What ends here has not begun.
     #[cold]
     #[inline(never)]
-    fn unbalanced(&self, folio: Page, site: report::Site, flags: usize, at: &Entry) {
+    fn unbalanced(&self, folio: Page, site: report::Site, flags: usize, at: Entry<'_>) {
         self.reporter.report(
             Verdict::Unbalanced,
             site,
@@ -50,12 +49,11 @@ impl Shared {
     }
 
     #[inline(always)]
-    fn open_window(&self, page: Page, bit: Bit, function: Function, site: Site, at: &Entry) {
-        let here = windows::here();
+    fn open_window(&self, page: Page, bit: Bit, function: Function, site: Site, at: Entry<'_>) {
         self.windows.open(
             page,
             bit,
-            here.context,
+            at.context(),
             Opened {
                 when_ns: windows::now(),
                 caller: site.caller as u64,
@@ -63,7 +61,7 @@ impl Shared {
                 epoch: self.knobs.missed(function),
                 row: site.row as u8,
                 function: function as u8,
-                cpu: here.cpu as u16,
+                cpu: windows::cpu() as u16,
             },
         );
     }
@@ -74,13 +72,13 @@ pub(crate) struct EndOfWriteback(pub(crate) Arc<Shared>);
 
 impl Handler for EndOfWriteback {
     #[inline(always)]
-    fn entered(&self, at: &Entry) {
+    fn entered(&self, at: Entry<'_>) {
         let shared = &*self.0;
         // SAFETY: The function's argument is a folio.
         let folio = unsafe { Page::from_addr(at.arg::<0>()) };
-        if !shared.looks_at(folio) {
+        let Some(now) = shared.looks_at(folio) else {
             return;
-        }
+        };
         shared.stats.count(Counter::EndWriteback);
         let site = shared.callers.site_of_caller(Function::EndWriteback, at);
         let flags = folio.flags();
@@ -116,12 +114,12 @@ impl Handler for EndOfWriteback {
                 shared.unbalanced(folio, report::Site::EndOfWriteback, flags, at);
             }
         }
-        if shared.knobs.writeback.load(Relaxed) {
+        if now.writeback() {
             // Where clear and look are one, nobody who comes later is woken by this.
-            if flags & page::WAITERS != 0 || shared.knobs.always() {
+            if flags & page::WAITERS != 0 || now.always() {
                 shared.open_window(folio, Bit::Writeback, Function::EndWriteback, site, at);
             } else {
-                shared.windows.none();
+                shared.windows.none(at.context());
             }
         }
     }
@@ -137,15 +135,15 @@ pub(crate) struct EndOfBit {
 
 impl Handler for EndOfBit {
     #[inline(always)]
-    fn entered(&self, at: &Entry) {
+    fn entered(&self, at: Entry<'_>) {
         let shared = &*self.shared;
         // SAFETY: The function's first argument is a folio.
         let folio = unsafe { Page::from_addr(at.arg::<0>()) };
-        if !shared.looks_at(folio) {
+        let Some(now) = shared.looks_at(folio) else {
             return;
-        }
+        };
         let site = shared.callers.site(self.function, at);
-        if self.function == Function::EndRead && shared.knobs.audit_read.load(Relaxed) {
+        if self.function == Function::EndRead && now.audits_reads() {
             shared.audit_read(folio, site);
         }
         let (bit, flag) = match self.function {
@@ -166,11 +164,11 @@ pub(crate) struct Start(pub(crate) Arc<Shared>);
 
 impl Handler for Start {
     #[inline(always)]
-    fn entered(&self, at: &Entry) {
+    fn entered(&self, at: Entry<'_>) {
         let shared = &*self.0;
         // SAFETY: The function's first argument is a folio.
         let folio = unsafe { Page::from_addr(at.arg::<0>()) };
-        if !shared.looks_at(folio) {
+        if shared.looks_at(folio).is_none() {
             return;
         }
         let flags = folio.flags();

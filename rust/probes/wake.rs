@@ -2,7 +2,7 @@
 
 //! The judging of a wake: whose window does it end, what has become of the page, and who is woken?
 
-use super::Shared;
+use super::{Now, Shared};
 use crate::{
     bindings,
     detect::{
@@ -26,7 +26,7 @@ pub(crate) struct Wake(pub(crate) Arc<Shared>);
 
 impl Handler for Wake {
     #[inline(always)]
-    fn entered(&self, at: &Entry) {
+    fn entered(&self, at: Entry<'_>) {
         let shared = &*self.0;
         // SAFETY: The function's first argument is a folio, owned or not.
         let page = unsafe { Page::from_addr(at.arg::<0>()) };
@@ -42,13 +42,13 @@ impl Handler for Wake {
 impl Shared {
     /// A wake of the page for that bit of its flags, at the entry of a function that `at` is of.
     #[inline(always)]
-    fn woken(&self, page: Page, flag: u32, at: &Entry) {
+    fn woken(&self, page: Page, flag: u32, at: Entry<'_>) {
         let shared = self;
         // Before it is asked whether this wake is looked at: it is another one.
         shared.victims.wake_begins();
-        if !shared.looks_at(page) {
+        let Some(now) = shared.looks_at(page) else {
             return;
-        }
+        };
         let bit = match flag {
             bindings::pageflags_PG_writeback => Some(Bit::Writeback),
             bindings::pageflags_PG_locked => Some(Bit::Locked),
@@ -62,7 +62,7 @@ impl Shared {
         } else {
             Some(page.owner())
         };
-        let mut window = bit.and_then(|bit| shared.windows.wake(page, bit));
+        let mut window = bit.and_then(|bit| shared.windows.wake(page, bit, at.context()));
         if let Some(there) = &window {
             let not_its_own = match shared.origin(there, at) {
                 Origin::Own if !shared.doubtful(there) => None,
@@ -78,7 +78,7 @@ impl Shared {
             Some(window) => shared.ended(window, page, flag, stats),
             None => {
                 // Locked pages are woken by folio_unlock() too, which is mostly not looked at.
-                if bit == Some(Bit::Writeback) && shared.knobs.writeback.load(Relaxed) {
+                if bit == Some(Bit::Writeback) && now.writeback() {
                     stats.count(Counter::WakesWithoutWindow);
                     shared.learn();
                 }
@@ -99,8 +99,8 @@ impl Shared {
     #[cold]
     #[inline(never)]
     fn learn(&self) {
-        if !self.knobs.always() {
-            self.knobs.late_waiters.store(true, Relaxed);
+        if !self.knobs.now().always() {
+            self.knobs.now.fetch_or(Now::LATE_WAITERS, Relaxed);
             self.reporter.tell(Told::LateWaiters);
         }
     }
@@ -148,7 +148,7 @@ impl Shared {
     /// must not take what an end of read has left behind. Both jump to `folio_wake_bit()` as the last
     /// thing they do, so that it returns to their caller, from the same place on the stack.
     #[inline]
-    fn origin(&self, window: &Closed<'_>, at: &Entry) -> Origin {
+    fn origin(&self, window: &Closed<'_>, at: Entry<'_>) -> Origin {
         const END_READ: u8 = Function::EndRead as u8;
         const UNLOCK: u8 = Function::Unlock as u8;
         let function = match window.opened.function {
@@ -175,7 +175,7 @@ impl Shared {
         past: Past,
         page: Page,
         flag: u32,
-        at: &Entry,
+        at: Entry<'_>,
         window: Option<Closed<'_>>,
     ) {
         let owner = owner.unwrap_or_else(|| page.owner());
@@ -194,7 +194,7 @@ impl Shared {
         owner: Owner,
         page: Page,
         flag: u32,
-        at: &Entry,
+        at: Entry<'_>,
         window: Option<Closed<'_>>,
     ) {
         let window = window.as_ref().map(Closed::window);
@@ -244,7 +244,7 @@ pub(crate) struct PastWake {
 
 impl Handler for PastWake {
     #[inline(always)]
-    fn entered(&self, at: &Entry) {
+    fn entered(&self, at: Entry<'_>) {
         // Looked at there.
         if self.wake.has(at.top()) || !self.queues.has(at.arg::<0>()) {
             return;
@@ -256,7 +256,7 @@ impl Handler for PastWake {
 impl PastWake {
     #[cold]
     #[inline(never)]
-    fn wake(&self, at: &Entry) {
+    fn wake(&self, at: Entry<'_>) {
         let shared = &*self.shared;
         if self.wake.size != 0 {
             match shared.callers.return_address(at) {
@@ -281,7 +281,7 @@ pub(crate) struct Victim(pub(crate) Arc<Shared>);
 
 impl Handler for Victim {
     #[inline(always)]
-    fn entered(&self, at: &Entry) {
+    fn entered(&self, at: Entry<'_>) {
         let shared = &*self.0;
         if shared.victims.is_empty() {
             return;

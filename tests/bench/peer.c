@@ -621,6 +621,20 @@ static __always_inline unsigned long caller_of_caller(const struct ww_entry *at)
 /* ------------------------------------------------------------------ victims */
 
 /* The leaked wake that this CPU is in: its context, or 0. */
+/*
+ * What hooks.c calls. Where nothing is to be done nothing is: what is measured
+ * then are the hooks.
+ */
+#define HANDLER(name)									\
+static noinline notrace void handle_##name(const struct ww_entry *at);			\
+notrace void ww_on_##name(const void *handler, const struct ww_entry *at,		\
+			  unsigned int context)						\
+{											\
+	if (!static_branch_unlikely(&is_empty))						\
+		handle_##name(at);							\
+}											\
+static noinline notrace void handle_##name(const struct ww_entry *at)
+
 struct expected {
 	u64 context;
 	struct folio *folio;
@@ -629,14 +643,12 @@ struct expected {
 
 static DEFINE_PER_CPU(struct expected, expected);
 
-void ww_on_victim(const void *handler, const struct ww_entry *at)
+HANDLER(victim)
 {
 	struct wait_queue_entry *wait = (void *)at->arg[0];
 	struct wait_page_queue *waiter = container_of(wait, struct wait_page_queue, wait);
 	struct expected *e = this_cpu_ptr(&expected);
 
-	if (static_branch_unlikely(&is_empty))
-		return;
 	if (likely(!e->context) || e->context != context_id())
 		return;
 	if (waiter->folio == e->folio && waiter->bit_nr == e->bit_nr &&
@@ -696,13 +708,13 @@ static noinline void late_waiter(void)
 /* How many events each hook has missed, by enum function. */
 static const unsigned long *missed[3];
 
-void ww_on_end_writeback(const void *handler, const struct ww_entry *at)
+HANDLER(end_writeback)
 {
 	struct folio *folio = (struct folio *)at->arg[0];
 	unsigned long pfn = folio_pfn(folio), caller, flags;
 	unsigned int row;
 
-	if (static_branch_unlikely(&is_empty) || !looks_at(pfn))
+	if (!looks_at(pfn))
 		return;
 	count(end_writeback);
 	caller = caller_of_caller(at);
@@ -748,36 +760,34 @@ static __always_inline void end_of_bit(const struct ww_entry *at, enum function 
 	window_open(pfn, bit, function, caller, row, READ_ONCE(*missed[function]));
 }
 
-void ww_on_end_read(const void *handler, const struct ww_entry *at)
+HANDLER(end_read)
 {
-	if (!static_branch_unlikely(&is_empty))
-		end_of_bit(at, END_READ, BIT_LOCKED, PG_locked);
+	end_of_bit(at, END_READ, BIT_LOCKED, PG_locked);
 }
 
-void ww_on_private_2(const void *handler, const struct ww_entry *at)
+HANDLER(private_2)
 {
-	if (!static_branch_unlikely(&is_empty))
-		end_of_bit(at, PRIVATE_2, BIT_PRIVATE_2, PG_private_2);
+	end_of_bit(at, PRIVATE_2, BIT_PRIVATE_2, PG_private_2);
 }
 
 /* wakewatch doesn't hook it by default. */
-void ww_on_unlock(const void *handler, const struct ww_entry *at)
+notrace void ww_on_unlock(const void *handler, const struct ww_entry *at, unsigned int context)
 {
 }
 
-void ww_on_start(const void *handler, const struct ww_entry *at)
+HANDLER(start)
 {
 	struct folio *folio = (struct folio *)at->arg[0];
 	unsigned long pfn = folio_pfn(folio);
 
-	if (static_branch_unlikely(&is_empty) || !looks_at(pfn))
+	if (!looks_at(pfn))
 		return;
 	if (unlikely(!(READ_ONCE(folio->flags) & BIT(PG_locked))))
 		count(unlocked_start);
 	window_mark(pfn, STARTED);
 }
 
-void ww_on_wake(const void *handler, const struct ww_entry *at)
+HANDLER(wake)
 {
 	struct folio *folio = (struct folio *)at->arg[0];
 	struct page *page = &folio->page;
@@ -786,8 +796,6 @@ void ww_on_wake(const void *handler, const struct ww_entry *at)
 	bool tail, free = false, frozen = false;
 	struct expected *e;
 
-	if (static_branch_unlikely(&is_empty))
-		return;
 	if (static_branch_unlikely(&delaying))
 		udelay(1);
 	if (!looks_at(pfn))
@@ -849,10 +857,8 @@ void ww_on_wake(const void *handler, const struct ww_entry *at)
 static unsigned long wake_start, wake_size;
 
 /* Of other queues than those of pages as well. */
-void ww_on_past(const void *handler, const struct ww_entry *at)
+HANDLER(past)
 {
-	if (static_branch_unlikely(&is_empty))
-		return;
 	if (likely(*(unsigned long *)at->sp - wake_start < wake_size))
 		return;
 	count(wakes_past);
@@ -869,7 +875,7 @@ static int __maybe_unused kprobe_##name(struct kprobe *p, struct pt_regs *regs)	
 		.ip = regs->ip,								\
 	};										\
 											\
-	ww_on_##name(NULL, &at);							\
+	ww_on_##name(NULL, &at, 0);							\
 	return 0;									\
 }
 WW_HOOKS(KPROBE_HANDLER)
