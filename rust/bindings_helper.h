@@ -20,6 +20,7 @@
 #include <linux/stacktrace.h>
 #include <linux/tracepoint.h>
 #include <linux/tracepoint-defs.h>
+#include <linux/version.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -66,6 +67,8 @@ struct dentry *ww_debugfs_create_file(const char *name, umode_t mode, struct den
 void ww_preempt_disable(void);
 void ww_preempt_enable(void);
 void ww_tracepoint_synchronize_unregister(void);
+
+enum { WW_LINUX_VERSION = LINUX_VERSION_CODE };
 
 /* Of what ww_context_bits() says. */
 enum { WW_HARDIRQ_BITS = NMI_MASK | HARDIRQ_MASK };

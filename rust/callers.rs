@@ -23,6 +23,9 @@ use kernel::{c_str, prelude::*, sync::Arc};
 /// Frames that may be between a wake and the call that has opened its window.
 const FRAMES: usize = 4;
 
+/// Is there a frame more between who ends writeback and `__folio_end_writeback()`: see `Callers::wrapper`?
+const WRAPPED: bool = bindings::WW_LINUX_VERSION as u32 >= (6 << 16 | 18 << 8);
+
 /// A call site.
 #[derive(Clone, Copy)]
 pub(crate) struct Site {
@@ -76,7 +79,7 @@ impl Callers {
         let mut slot = at.sp().wrapping_add(self.distance(0, at.top(), at));
         // SAFETY: A word of the current stack, see `site_at`.
         let caller = unsafe { (slot as *const usize).read_volatile() };
-        if self.wrapper.has(caller) {
+        if WRAPPED && self.wrapper.has(caller) {
             slot = slot.wrapping_add(self.distance(1, caller, at));
         }
         self.site_at(function, slot, Some(at))

@@ -17,8 +17,8 @@ use crate::{
         ftrace, kprobe, return_probe, tracepoint, Handler,
     },
     probes::{
-        hooks, AfterWake, AroundClear, EndOfBit, EndOfWriteback, PastWake, Shared, Start, Victim,
-        Wake,
+        hooks, AfterWake, AroundClear, EndOfBit, EndOfPrivate2, EndOfRead, EndOfWriteback,
+        PastWake, Shared, Start, Unlock, Victim, Wake,
     },
     stats::Counter,
     text::{Line, Sink},
@@ -247,9 +247,9 @@ struct Probes {
     past: Optional<PastWake>,
     start: Optional<Start>,
     end: Registration<EndOfWriteback>,
-    end_read: Optional<EndOfBit>,
-    private_2: Optional<EndOfBit>,
-    unlock: Optional<EndOfBit>,
+    end_read: Optional<EndOfRead>,
+    private_2: Optional<EndOfPrivate2>,
+    unlock: Optional<Unlock>,
     mark_freed: Tracepoint<MarkFreed>,
     mark_allocated: Tracepoint<MarkAllocated>,
     around_clear: Return<AroundClear>,
@@ -272,10 +272,6 @@ impl Control {
         first: Way,
         config: Config,
     ) -> Result<Arc<Self>> {
-        let end_of = |function| EndOfBit {
-            shared: shared.clone(),
-            function,
-        };
         let wake = Optional::new(symbols.wake, &hooks::WAKE, first, Wake(shared.clone()))?;
         let queues = kprobe::range(c_str!("folio_wait_table")).unwrap_or_default();
         let past = if queues.size == 0 {
@@ -316,19 +312,19 @@ impl Control {
                 c_str!("folio_end_read"),
                 &hooks::END_READ,
                 first,
-                end_of(Function::EndRead),
+                EndOfBit(shared.clone()),
             )?,
             private_2: Optional::new(
                 c_str!("folio_end_private_2"),
                 &hooks::PRIVATE_2,
                 first,
-                end_of(Function::Private2),
+                EndOfBit(shared.clone()),
             )?,
             unlock: Optional::new(
                 c_str!("folio_unlock"),
                 &hooks::UNLOCK,
                 first,
-                end_of(Function::Unlock),
+                EndOfBit(shared.clone()),
             )?,
             victim: Optional::new(
                 c_str!("wake_page_function"),

@@ -24,7 +24,7 @@ mod ends;
 mod wake;
 
 pub(crate) use delays::{AfterWake, AroundClear};
-pub(crate) use ends::{EndOfBit, EndOfWriteback, Start};
+pub(crate) use ends::{EndOfBit, EndOfPrivate2, EndOfRead, EndOfWriteback, Start, Unlock};
 pub(crate) use wake::{PastWake, Victim, Wake};
 
 use crate::{
@@ -259,9 +259,9 @@ pub(crate) mod hooks {
         WAKE: Wake = wake;
         PAST: PastWake = past;
         START: Start = start;
-        END_READ: EndOfBit = end_read;
-        PRIVATE_2: EndOfBit = private_2;
-        UNLOCK: EndOfBit = unlock;
+        END_READ: EndOfRead = end_read;
+        PRIVATE_2: EndOfPrivate2 = private_2;
+        UNLOCK: Unlock = unlock;
         VICTIM: Victim = victim;
     }
 }

@@ -128,25 +128,27 @@ impl Handler for EndOfWriteback {
 /// At the entry of `folio_end_read(struct folio *, bool)`, `folio_end_private_2(struct folio *)` or
 /// `folio_unlock(struct folio *)` (mm/filemap.c, 6.12), which clear a bit and then wake. The first
 /// and the last have no reference of their own.
-pub(crate) struct EndOfBit {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) function: Function,
-}
+pub(crate) struct EndOfBit<const FUNCTION: usize>(pub(crate) Arc<Shared>);
 
-impl Handler for EndOfBit {
+pub(crate) type EndOfRead = EndOfBit<{ Function::EndRead as usize }>;
+pub(crate) type EndOfPrivate2 = EndOfBit<{ Function::Private2 as usize }>;
+pub(crate) type Unlock = EndOfBit<{ Function::Unlock as usize }>;
+
+impl<const FUNCTION: usize> Handler for EndOfBit<FUNCTION> {
     #[inline(always)]
     fn entered(&self, at: Entry<'_>) {
-        let shared = &*self.shared;
+        let shared = &*self.0;
+        let function = const { Function::ALL[FUNCTION] };
         // SAFETY: The function's first argument is a folio.
         let folio = unsafe { Page::from_addr(at.arg::<0>()) };
         let Some(now) = shared.looks_at(folio) else {
             return;
         };
-        let site = shared.callers.site(self.function, at);
-        if self.function == Function::EndRead && now.audits_reads() {
+        let site = shared.callers.site(function, at);
+        if function == Function::EndRead && now.audits_reads() {
             shared.audit_read(folio, site);
         }
-        let (bit, flag) = match self.function {
+        let (bit, flag) = match function {
             Function::Private2 => (Bit::Private2, bindings::pageflags_PG_private_2),
             _ => (Bit::Locked, bindings::pageflags_PG_locked),
         };
@@ -155,7 +157,7 @@ impl Handler for EndOfBit {
         if flags & (1 << flag) == 0 {
             shared.unbalanced(folio, report::Site::End(flag), flags, at);
         }
-        shared.open_window(folio, bit, self.function, site, at);
+        shared.open_window(folio, bit, function, site, at);
     }
 }
 
