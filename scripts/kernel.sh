@@ -279,6 +279,26 @@ read_patches() { # KEY: sets patches
 	[[ -z $list ]] || mapfile -t patches <<<"$list"
 }
 
+# least_work KEY...: them, in an order in which there is little to build from each to the next: one after
+# another what is on stock, on broken and on fixed, between which all of mm/ is built again, and then what changes
+# a header of everybody's.
+least_work() {
+	local key rank all=''
+	for key in "$@"; do
+		rank=0
+		if [[ $key != debian ]]; then
+			read_patches "$key"
+			case " ${patches[*]} " in
+			*"$PATCHES/fix/"*) rank=2 ;;
+			*"$PATCHES/regress/"*) rank=1 ;;
+			esac
+			! touched "${patches[@]}" | grep -q '^include/' || rank=$((rank + 3))
+		fi
+		all+="$rank $key"$'\n'
+	done
+	sort -s -n -k 1,1 <<<"${all%$'\n'}" | cut -d ' ' -f 2
+}
+
 # touched PATCH...: the files that they change or make.
 touched() {
 	(($# == 0)) || sed -n 's,^+++ [^/]*/\([^	]*\).*,\1,p;s,^--- a/\([^	]*\).*,\1,p' "$@" | sort -u
@@ -581,9 +601,11 @@ for fragment in "${FRAGMENTS[@]}"; do
 done
 tools=$(tool_versions)
 
-for key in "$@"; do
+declare -A DIRS
+ordered=$(least_work "$@") # by itself, so that its failure is ours
+for key in $ordered; do
 	if [[ $key == debian ]]; then
-		installed_kernel
+		DIRS[$key]=$(installed_kernel)
 		continue
 	fi
 	read_patches "$key"
@@ -599,5 +621,6 @@ for key in "$@"; do
 		# Another make may have built it while we waited.
 		[[ -d $dir ]] || build "$key" "$dir" "${patches[@]}"
 	fi
-	printf '%s\n' "$dir"
+	DIRS[$key]=$dir
 done
+for key in "$@"; do printf '%s\n' "${DIRS[$key]}"; done
