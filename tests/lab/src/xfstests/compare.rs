@@ -2,7 +2,7 @@
 
 //! Two runs, and what differs between them.
 
-use super::{seconds, Mark, Saved};
+use super::saved::{seconds, Mark, Saved};
 use crate::env::Lab;
 use crate::ktap::Status;
 use crate::table::table;
@@ -156,7 +156,7 @@ pub fn verb(lab: &Lab, a: &Path, b: &Path) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::saved;
+    use super::super::saved::tests::saved;
     use super::*;
 
     #[test]

@@ -2,7 +2,7 @@
 
 //! A list of tests that is spread over machines, and the run that its parts are together.
 
-use super::{table, Row, Saved};
+use super::saved::{table, Row, Saved};
 use crate::debugfs::{callers_table, Caller};
 use crate::env::Lab;
 use anyhow::{bail, Context, Result};
@@ -131,8 +131,7 @@ pub fn verb(lab: &Lab, runs: &[PathBuf]) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::saved;
-    use super::super::Mark;
+    use super::super::saved::{tests::saved, Mark};
     use super::*;
 
     fn part(text: &str, tests: &[&str]) -> (String, Saved) {
