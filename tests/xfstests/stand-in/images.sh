@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-programs=(bash timeout sleep mkdir dd mount umount mkfs.ext4)
+programs=(bash timeout sleep mkdir dd df tail mount umount mkfs.ext4)
 
 root=$dir/root
 mkdir -p "$root"/{usr/bin,usr/lib,usr/lib64,etc,proc,sys,dev,tmp,run,usr/local/bin}

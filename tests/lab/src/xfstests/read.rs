@@ -115,6 +115,7 @@ pub(super) fn row(
         }),
         _ => None,
     };
+    let why = backed(mark, why, dir.join("full").exists());
     let (mark, why) = match only_live(mark, &why, &all, &left) {
         Some(why) => (Mark::Pass, why),
         None => (mark, why),
@@ -176,6 +177,14 @@ pub(super) fn both(mark: Mark, why: String, wakewatch: Option<&Verdict>) -> (Mar
             (Mark::Fail, why)
         }
         _ => (mark, why),
+    }
+}
+
+/// The devices are sparse files on shmem, and that was full: a test that fails then has most likely failed of it.
+fn backed(mark: Mark, why: String, full: bool) -> String {
+    match full && mark != Mark::Pass {
+        true => format!("the shmem behind its devices was full; {why}"),
+        false => why,
     }
 }
 

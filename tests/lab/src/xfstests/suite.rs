@@ -112,6 +112,11 @@ const ENDS: &[(&str, Mark, &str)] = &[
     ("generic/006", Mark::Fail, "output mismatch"),
     ("generic/007", Mark::Fail, "check ended with status 0"),
     ("generic/008", Mark::Excluded, "for a reason"),
+    (
+        "generic/009",
+        Mark::Fail,
+        "the shmem behind its devices was full; I/O error",
+    ),
 ];
 
 /// A tree that stands in for one, on *broken*: whatever a test does, it is called by its name, and the
