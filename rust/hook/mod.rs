@@ -40,7 +40,7 @@ impl Context {
             // SAFETY: There is always a current task. Only its address is taken, which is aligned.
             return unsafe { bindings::get_current() } as u64;
         }
-        let hardirq = self.0 & bindings::WW_HARDIRQ_BITS as u32 != 0;
+        let hardirq = self.0 & bindings::WW_HARDIRQ_BITS != 0;
         // Aligned to pages, so the two kinds do not meet.
         percpu::offset() as u64 | if hardirq { 2 } else { 1 }
     }
