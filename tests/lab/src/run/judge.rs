@@ -168,7 +168,8 @@ fn conclude(
 ) -> (Verdict, String) {
     let result = &guest.result;
     let counted: Vec<&Finding> = findings.iter().filter(|f| f.excused.is_none()).collect();
-    if result.outcome == Outcome::LabError {
+    // Where the guest's script has not begun, nothing of the program has run.
+    if result.outcome == Outcome::LabError || !guest.console.started() {
         return (Verdict::Unknown, result.why.clone());
     }
     if matches!(result.outcome, Outcome::Panic | Outcome::Timeout) {
