@@ -26,15 +26,18 @@ int ww_leaves_shared(unsigned long wake_page_function)
 		},
 	};
 	struct wait_page_key key = { .bit_nr = PG_locked };
+	unsigned long *flags;
 
 	if (!page)
 		return -ENOMEM;
-	waiter.folio = key.folio = page_folio(page);
+	/* A page of our own, and no folio_lock(), whose assertions would be this module's. */
+	flags = (unsigned long *)&page->flags;
+	waiter.folio = key.folio = (struct folio *)page;
 	INIT_LIST_HEAD(&waiter.wait.entry);
-	folio_lock(key.folio);
+	set_bit(PG_locked, flags);
 	/* Nobody sleeps in state 0, so no task is woken by that. */
 	waiter.wait.func(&waiter.wait, 0, 0, &key);
-	folio_unlock(key.folio);
+	clear_bit(PG_locked, flags);
 	__free_page(page);
 	return !(waiter.wait.flags & WQ_FLAG_WOKEN);
 }

@@ -117,7 +117,7 @@ check_spdx() {
 	local f lost=0
 	while read -r f; do
 		case $f in
-		COPYING | *.lock | *.patch | *.png | tests/xfstests/*.out) continue ;;
+		COPYING | *.lock | */.fmf/version | *.patch | *.png | tests/xfstests/*.out) continue ;;
 		esac
 		head -n 5 "$f" | grep -qaE 'SPDX-License-Identifier: GPL-2\.0( |$)' || {
 			echo "$f: no 'SPDX-License-Identifier: GPL-2.0' in its first lines"

@@ -125,7 +125,7 @@ one() {
 		if awk -v a="$begun" -v b="$(date +%s.%N)" -v l="$((limit + 10))" 'BEGIN { exit !(b - a > l) }'; then break; fi
 		sleep 0.2
 		# Often enough for who fills it, and seldom enough to cost nothing.
-		((++turns % 10)) || look_at_backing "$dir"
+		((++turns % 5)) || look_at_backing "$dir"
 	done
 	look_at_backing "$dir"
 	if kill -0 "$job" 2>/dev/null; then status=124; else wait "$job" || status=$?; fi

@@ -126,6 +126,8 @@ impl Console {
         };
         let splats = self.splats(self.all());
         let why = chief_splat(&splats).map_or(panic, |splat| splat.summary());
+        // With that in front, the kernel's reader of KTAP (kunit_parser.py) takes it for the end of the results.
+        let why = why.trim_start_matches("Kernel panic - not syncing: ");
         Some(format!("{what}: {why}"))
     }
 

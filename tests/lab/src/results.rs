@@ -129,7 +129,7 @@ fn commit(lab: &Lab) -> Option<String> {
 
 /// One of each kind, with what formats stumble over.
 fn samples(kernel: &str) -> Vec<Test> {
-    let mut failed = Test::fail("b <&> #1", "it said \"no\"\u{1b}[0m\u{7}").about(kernel);
+    let mut failed = Test::fail("b <&> 1", "it said \"no\"\u{1b}[0m\u{7}").about(kernel);
     failed.seconds = Some(0.5);
     failed
         .properties

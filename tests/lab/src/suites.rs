@@ -384,7 +384,7 @@ const CASES: &[Case] = &[
         name: "no-root",
         image: Image::Append("rootfstype=ext4"),
         outcome: Outcome::LabError,
-        why: "the guest died before its init: Kernel panic",
+        why: "the guest died before its init: VFS: Unable to mount root fs",
         counts: (0, 1, 0),
         repeated: false,
     },

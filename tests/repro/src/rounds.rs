@@ -197,25 +197,32 @@ fn snapshot(from: &Path, to: &Path) -> Result<()> {
 struct Log {
     file: File,
     room: u64,
+    /// There was more, and that is said.
+    cut: bool,
 }
 
 impl Log {
     fn append(path: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(path);
         let file = file.with_context(|| path.display().to_string())?;
-        let room = KEPT.saturating_sub(file.metadata()?.len());
-        Ok(Self { file, room })
+        let there = file.metadata()?.len();
+        Ok(Self {
+            file,
+            room: KEPT.saturating_sub(there),
+            // An earlier round has said it.
+            cut: there > KEPT,
+        })
     }
 
     fn write(&mut self, bytes: &[u8]) {
         let most = bytes.len().min(self.room as usize);
         if self.file.write_all(&bytes[..most]).is_ok() {
             self.room -= most as u64;
-            if most < bytes.len() {
+            if most < bytes.len() && !self.cut {
                 let _ = self
                     .file
                     .write_all(b"\n# it said more, which is not kept\n");
-                self.room = 0;
+                self.cut = true;
             }
         }
     }

@@ -52,7 +52,7 @@ fn junit_has_every_leaf() {
     assert!(xml.contains("tests=\"3\""), "{xml}");
     assert!(xml.contains("failures=\"1\""), "{xml}");
     assert!(
-        xml.contains("name=\"b &lt;&amp;&gt; #1\" classname=\"s.g\""),
+        xml.contains("name=\"b &lt;&amp;&gt; 1\" classname=\"s.g\""),
         "{xml}"
     );
     assert!(
