@@ -115,7 +115,7 @@ pub(super) fn row(
         }),
         _ => None,
     };
-    let why = backed(mark, why, dir.join("full").exists());
+    let why = backed(mark, tidy(&why), dir.join("full").exists());
     let (mark, why) = match only_live(mark, &why, &all, &left) {
         Some(why) => (Mark::Pass, why),
         None => (mark, why),
