@@ -286,14 +286,12 @@ least_work() {
 	local key rank all=''
 	for key in "$@"; do
 		rank=0
-		if [[ $key != debian ]]; then
-			read_patches "$key"
-			case " ${patches[*]} " in
-			*"$PATCHES/fix/"*) rank=2 ;;
-			*"$PATCHES/regress/"*) rank=1 ;;
-			esac
-			! touched "${patches[@]}" | grep -q '^include/' || rank=$((rank + 3))
-		fi
+		read_patches "$key"
+		case " ${patches[*]} " in
+		*"$PATCHES/fix/"*) rank=2 ;;
+		*"$PATCHES/regress/"*) rank=1 ;;
+		esac
+		! touched "${patches[@]}" | grep -q '^include/' || rank=$((rank + 3))
 		all+="$rank $key"$'\n'
 	done
 	sort -s -n -k 1,1 <<<"${all%$'\n'}" | cut -d ' ' -f 2
@@ -577,8 +575,11 @@ find_source
 
 case $1 in
 --tree)
-	take_build_lock
-	prepare_tree
+	# It is there in whole or not at all; a tree of LINUX may be another by now.
+	if [[ -n ${LINUX:-} || ! -d $TREE ]]; then
+		take_build_lock
+		prepare_tree
+	fi
 	printf '%s\n' "$TREE"
 	exit
 	;;
@@ -602,8 +603,8 @@ done
 tools=$(tool_versions)
 
 declare -A DIRS
-ordered=$(least_work "$@") # by itself, so that its failure is ours
-for key in $ordered; do
+missing=()
+for key in "$@"; do
 	if [[ $key == debian ]]; then
 		DIRS[$key]=$(installed_kernel)
 		continue
@@ -616,11 +617,15 @@ for key in $ordered; do
 	dir=$key${OWN_CONFIG:+-own}
 	[[ $TOOLCHAIN == clang ]] || dir+=-$TOOLCHAIN
 	dir=$WW_CACHE/kernels/$dir${CONFIG_VARIANT:+-$CONFIG_VARIANT}-$digest
-	if [[ ! -d $dir ]]; then
-		take_build_lock
-		# Another make may have built it while we waited.
-		[[ -d $dir ]] || build "$key" "$dir" "${patches[@]}"
-	fi
 	DIRS[$key]=$dir
+	[[ -d $dir ]] || missing+=("$key")
+done
+for key in $(least_work "${missing[@]}"); do
+	take_build_lock
+	# Another make may have built it while we waited.
+	if [[ ! -d ${DIRS[$key]} ]]; then
+		read_patches "$key"
+		build "$key" "${DIRS[$key]}" "${patches[@]}"
+	fi
 done
 for key in "$@"; do printf '%s\n' "${DIRS[$key]}"; done

@@ -618,9 +618,8 @@ static __always_inline unsigned long caller_of_caller(const struct ww_entry *at)
 	return learn_caller(at, low);
 }
 
-/* ------------------------------------------------------------------ victims */
+/* ------------------------------------------------------------------ handlers */
 
-/* The leaked wake that this CPU is in: its context, or 0. */
 /*
  * What hooks.c calls. Where nothing is to be done nothing is: what is measured
  * then are the hooks.
@@ -635,6 +634,9 @@ notrace void ww_on_##name(const void *handler, const struct ww_entry *at,		\
 }											\
 static noinline notrace void handle_##name(const struct ww_entry *at)
 
+/* ------------------------------------------------------------------ victims */
+
+/* The leaked wake that this CPU is in: its context, or 0. */
 struct expected {
 	u64 context;
 	struct folio *folio;

@@ -64,6 +64,13 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+impl Counts {
+    /// Is all as it must be? Not if nothing was looked at.
+    pub fn are_good(&self) -> bool {
+        self.failed == 0 && self.passed > 0
+    }
+}
+
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {

@@ -50,10 +50,9 @@ pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
     let guest = soak::run(lab, &boot, &format!("{} min", args.minutes));
     drop(busy);
     let guest = guest?;
-    let build = boot.kernel.dir.file_name().unwrap_or_default();
     let title = format!(
         "live read race on {}, {} CPUs, {} min, beside: {}; on the host: {} busy threads on {} CPUs",
-        build.to_string_lossy(),
+        boot.kernel.build(),
         args.cpus,
         args.minutes,
         args.beside,

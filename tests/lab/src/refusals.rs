@@ -41,6 +41,8 @@ const OURS: &[&str] = &[
     "ROUNDS",
     "FINDS",
     "BISECT",
+    "SHARD",
+    "RUNS",
 ];
 
 /// scripts/NAME.sh, with nothing asked for.

@@ -309,7 +309,6 @@ impl What {
 
 /// What of it is said in one line, before and after.
 fn title(args: &Args, boot: &Boot) -> String {
-    let build = boot.kernel.dir.file_name().unwrap_or_default();
     let disk = match args.form.fstyp.as_str() {
         "tmpfs" => String::new(),
         _ => format!(" on {}", args.disk.name()),
@@ -321,7 +320,7 @@ fn title(args: &Args, boot: &Boot) -> String {
     format!(
         "run of {} on {}, {}{disk}, {} CPUs, {time}, knobs: {}, delay: {}",
         args.what.name(args.source.as_ref()),
-        build.to_string_lossy(),
+        boot.kernel.build(),
         args.form.form,
         args.cpus,
         if args.knobs.is_empty() {

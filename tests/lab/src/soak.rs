@@ -44,11 +44,10 @@ pub fn lifecycle(lab: &Lab, cycles: u64) -> Result<bool> {
 pub fn run(lab: &Lab, boot: &Boot, what: &str) -> Result<Guest> {
     let run_dir = lab.run_dir(&boot.name)?;
     let accel = kvm::probe(lab, &run_dir, &|line| println!("{line}"))?;
-    let kernel = boot.kernel.dir.file_name().unwrap_or_default();
     println!(
         "{}: {}, {what}; its log: {}",
         boot.name,
-        kernel.to_string_lossy(),
+        boot.kernel.build(),
         run_dir.join(&boot.name).join("console.log").display()
     );
     let guest = guest::run(lab, accel, &run_dir, boot)?;

@@ -47,10 +47,9 @@ pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
     }
     let form = &args.form.form;
     let guest = soak::run(lab, &boot, &format!("{form}, {} min", args.minutes))?;
-    let build = boot.kernel.dir.file_name().unwrap_or_default();
     let title = format!(
         "stress on {}, {form}, {} min, delay: {}: {}",
-        build.to_string_lossy(),
+        boot.kernel.build(),
         args.minutes,
         delay.unwrap_or("none"),
         guest.result.why

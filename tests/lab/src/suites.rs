@@ -164,7 +164,7 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
         }
         sum += counts;
     }
-    let good = sum.failed == 0 && sum.passed > 0;
+    let good = sum.are_good();
     let results = Results {
         verb: "test",
         good,

@@ -69,8 +69,7 @@ fn one(lab: &Lab, kernel: &str, only: Option<&str>) -> Result<Guest> {
         set("WW_EIO", "no".to_string());
     }
     let guest = soak::run(lab, &boot, only.unwrap_or("all of them"))?;
-    let build = boot.kernel.dir.file_name().unwrap_or_default();
-    let text = page(&build.to_string_lossy(), &guest);
+    let text = page(&boot.kernel.build(), &guest);
     fs::write(guest.dir.join("table.md"), &text)?;
     println!("\n{text}");
     Ok(guest)

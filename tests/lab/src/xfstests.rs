@@ -17,7 +17,7 @@ pub use merge::verb as merge_verb;
 pub use saved::Saved;
 pub use suite::suite;
 
-use crate::debugfs::{callers_table, Caller, Snapshot};
+use crate::debugfs::{Caller, Snapshot};
 use crate::env::Lab;
 use crate::form::Form;
 use crate::guest::{self, Boot, Guest};
@@ -125,7 +125,7 @@ fn run(
     pending.retain(|test| !rows.contains_key(test));
     let mut callers = BTreeMap::new();
     let mut boots = Vec::new();
-    let build = lab.kernel(&args.kernel)?.dir;
+    let build = lab.kernel(&args.kernel)?.build();
     let results = dir.join("results");
     while !pending.is_empty() {
         let left = end.saturating_duration_since(Instant::now()).as_secs();
@@ -192,11 +192,7 @@ fn run(
     });
     let saved = Saved {
         kernel: args.kernel.clone(),
-        build: build
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
+        build,
         form: args.form.form.clone(),
         wakewatch: !args.without,
         asked: args.asked.clone(),
@@ -225,12 +221,5 @@ pub fn verb(lab: &Lab, args: &Args) -> Result<bool> {
     let dir = lab.run_dir("xfstests")?;
     let accel = kvm::probe(lab, &dir, &|line| println!("{line}"))?;
     let saved = run(lab, accel, &dir, args, &|line| println!("# {line}"), true)?;
-    println!("\n{}\n\n{}", saved.title(), table(&saved));
-    if !saved.callers.is_empty() {
-        println!("\n{}", callers_table(&saved.callers));
-    }
-    println!("\nresults: {}", dir.display());
-    let counts = saved.counts();
-    println!("{counts}");
-    Ok(counts.failed == 0 && counts.passed > 0)
+    Ok(saved.tell(&dir))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What others make of our results, for `lab test`: the kernel's own reader of KTAP, KCIDB's checker, and a
-//! validator of JSON schemas that is not the one of our unit tests.
+//! validator of JSON schemas.
 
 use super::{Results, Suite};
 use crate::guest::Boot;

@@ -230,13 +230,8 @@ fn function(site: &str) -> &str {
 fn conclude(guests: &[Guest], tried: &[Tried], finds: Option<&Regex>) -> Judgement {
     let mut whole = Judgement::of(&guests[0], finds);
     let mut findings: Vec<Finding> = Vec::new();
-    for of in tried {
-        for finding in &of.findings {
-            match findings.iter_mut().find(|other| other.is_like(finding)) {
-                Some(other) => other.count += finding.count,
-                None => findings.push(finding.clone()),
-            }
-        }
+    for finding in tried.iter().flat_map(|of| &of.findings) {
+        finding.clone().put_to(&mut findings);
     }
     let died = tried.iter().find_map(|of| Some((of, of.died.as_ref()?)));
     let noticed = tried.iter().find(|of| of.noticed());

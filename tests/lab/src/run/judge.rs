@@ -235,9 +235,15 @@ pub fn is_of_the_lab(guest: &Guest) -> bool {
 }
 
 impl Finding {
-    /// The same, at another time.
-    pub fn is_like(&self, other: &Self) -> bool {
-        (self.who, &self.headline, self.excused) == (other.who, &other.headline, other.excused)
+    /// Counts it with those that say the same, at another time.
+    pub fn put_to(self, findings: &mut Vec<Finding>) {
+        let same = |f: &&mut Finding| {
+            (f.who, &f.headline, f.excused) == (self.who, &self.headline, self.excused)
+        };
+        match findings.iter_mut().find(same) {
+            Some(other) => other.count += self.count,
+            None => findings.push(self),
+        }
     }
 }
 
@@ -290,19 +296,15 @@ pub fn of_log(console: &Console, all: &Findings) -> Vec<Finding> {
     said.sort_by_key(|(at, ..)| *at);
     let mut findings: Vec<Finding> = Vec::new();
     for (_, who, headline, time, excused, lines) in said {
-        let same =
-            |f: &&mut Finding| f.who == who && f.headline == headline && f.excused == excused;
-        match findings.iter_mut().find(same) {
-            Some(finding) => finding.count += 1,
-            None => findings.push(Finding {
-                who,
-                headline,
-                count: 1,
-                first: Some(time),
-                excused,
-                story: text(lines),
-            }),
-        }
+        let finding = Finding {
+            who,
+            headline,
+            count: 1,
+            first: Some(time),
+            excused,
+            story: text(lines),
+        };
+        finding.put_to(&mut findings);
     }
     findings
 }

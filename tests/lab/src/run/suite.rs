@@ -77,7 +77,6 @@ const REFUSED: &[refusals::Case] = &[
 ];
 const TAKEN: &[&str] = &["PROG={}/good.c", "FORM=none", "DISK=virtio", "CPUS=8"];
 
-/// One page written, and read back; what the kernel makes of it is the kernel's affair.
 /// More pages than a CPU's batch of the LRU holds, which has a reference to each.
 const WRITE: &str = "dd if=/dev/zero of=file bs=64k count=8 status=none && sync file";
 

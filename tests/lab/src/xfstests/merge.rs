@@ -2,8 +2,8 @@
 
 //! A list of tests that is spread over machines, and the run that its parts are together.
 
-use super::saved::{table, Row, Saved};
-use crate::debugfs::{callers_table, Caller};
+use super::saved::{Row, Saved};
+use crate::debugfs::Caller;
 use crate::env::Lab;
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
@@ -113,20 +113,13 @@ pub fn verb(lab: &Lab, runs: &[PathBuf]) -> Result<bool> {
     let saved = merge(runs.iter().map(load).collect::<Result<Vec<_>>>()?)?;
     let dir = lab.run_dir("xfstests-merge")?;
     saved.write(lab, &dir, &[])?;
-    println!("{}\n\n{}", saved.title(), table(&saved));
-    if !saved.callers.is_empty() {
-        println!("\n{}", callers_table(&saved.callers));
-    }
-    println!("\nresults: {}", dir.display());
-    let counts = saved.counts();
-    println!("{counts}");
     fs::write(
         dir.join("runs"),
         runs.iter()
             .map(|run| format!("{}\n", run.display()))
             .collect::<String>(),
     )?;
-    Ok(counts.failed == 0 && counts.passed > 0)
+    Ok(saved.tell(&dir))
 }
 
 #[cfg(test)]

@@ -140,6 +140,18 @@ impl Saved {
         Ok(fs::write(dir.join("table.md"), text)?)
     }
 
+    /// Prints it, and where it is. Is all as it must be?
+    pub(super) fn tell(&self, dir: &Path) -> bool {
+        println!("\n{}\n\n{}", self.title(), table(self));
+        if !self.callers.is_empty() {
+            println!("\n{}", callers_table(&self.callers));
+        }
+        println!("\nresults: {}", dir.display());
+        let counts = self.counts();
+        println!("{counts}");
+        counts.are_good()
+    }
+
     pub(super) fn title(&self) -> String {
         let shard = self.shard.as_ref();
         format!(
@@ -214,10 +226,9 @@ impl Saved {
                 .insert(name.to_string(), value.clone());
         }
         suite.test.kernel = Some(self.build.clone());
-        let counts = self.counts();
         Results {
             verb: "xfstests",
-            good: counts.failed == 0 && counts.passed > 0,
+            good: self.counts().are_good(),
             seconds: self.seconds,
             suites: vec![suite],
             boots: boots.iter().collect(),
