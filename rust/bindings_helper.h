@@ -7,6 +7,7 @@
 
 #include <linux/sched/clock.h>
 #include <linux/debugfs.h>
+#include <linux/fprobe.h>
 #include <linux/fs.h>
 #include <linux/ftrace.h>
 #include <linux/irq_work.h>
@@ -61,7 +62,8 @@ void ww_taint(void);
 struct folio *ww_waiter_folio(struct wait_queue_entry *wait, int *bit_nr);
 struct folio *ww_key_folio(const void *wait_page_key, int *bit_nr);
 void ww_nobody_calls(void);
-struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance);
+int ww_register_fprobe(struct fprobe *fprobe, const char *symbol);
+void ww_unregister_fprobe(struct fprobe *fprobe);
 struct dentry *ww_debugfs_create_file(const char *name, umode_t mode, struct dentry *parent,
 				      void *data, const struct file_operations *fops);
 void ww_preempt_disable(void);

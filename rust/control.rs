@@ -9,7 +9,7 @@ use crate::{
         amplify::{Place, Spec},
         callers::Function,
         config::Config,
-        switch::{switch_off, switch_on, wants_more, On, Switch, Wanted},
+        switch::{switch_off, switch_on, On, Switch, Wanted},
         symbol::Range,
     },
     hook::{
@@ -567,10 +567,6 @@ impl Probes {
         if on.after_wake && self.queues.size == 0 {
             pr_err!("where=after-wake: this kernel does not say where folio_wait_table is (CONFIG_KALLSYMS_ALL)\n");
             return Err(ENOENT);
-        }
-        // Return probes are kprobes.
-        if (on.around_clear || on.after_wake) && wants_more(&self.switches(&on)) {
-            kprobe::are_on()?;
         }
         switch_on(&mut self.switches(&on))?;
         self.tell_missed(shared);

@@ -125,9 +125,23 @@ noinline void ww_nobody_calls(void)
 {
 }
 
-struct kretprobe *ww_get_kretprobe(struct kretprobe_instance *instance)
+/* -EOPNOTSUPP if this kernel has none. */
+int ww_register_fprobe(struct fprobe *fprobe, const char *symbol)
 {
-	return get_kretprobe(instance);
+	const char *symbols[] = { symbol };
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+	/* Of calls that are inside the function: a task may be preempted there, and others come. */
+	fprobe->nr_maxactive = 16 * num_possible_cpus();
+#endif
+	return register_fprobe_syms(fprobe, symbols, 1);
+}
+
+/* May sleep. Handlers run with preemption disabled, those of returns outside of what ftrace waits for. */
+void ww_unregister_fprobe(struct fprobe *fprobe)
+{
+	unregister_fprobe(fprobe);
+	synchronize_rcu();
 }
 
 /* A macro since 6.14. */

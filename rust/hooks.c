@@ -12,6 +12,7 @@
 #include <linux/objtool.h>
 #include <linux/percpu.h>
 #include <linux/preempt.h>
+#include <linux/version.h>
 #include <asm/nospec-branch.h>
 
 #include "hooks.h"
@@ -118,21 +119,26 @@ bool ww_have_direct(void)
 #define ftrace_regs_get_frame_pointer(fregs) ((fregs)->regs.bp)
 #endif
 
+static __always_inline struct ww_entry ww_ftrace_entry(struct ftrace_regs *fregs)
+{
+	return (struct ww_entry){
+		.arg = {
+			ftrace_regs_get_argument(fregs, 0),
+			ftrace_regs_get_argument(fregs, 1),
+			ftrace_regs_get_argument(fregs, 2),
+			ftrace_regs_get_argument(fregs, 3),
+		},
+		.sp = ftrace_regs_get_stack_pointer(fregs),
+		.bp = ftrace_regs_get_frame_pointer(fregs),
+		.ip = ftrace_regs_get_instruction_pointer(fregs),
+	};
+}
+
 #define WW_HOOK_FTRACE(name, args)							\
 void notrace ww_ftrace_##name(unsigned long ip, unsigned long parent,			\
 			      struct ftrace_ops *ops, struct ftrace_regs *fregs)	\
 {											\
-	const struct ww_entry entry = {							\
-		.arg = {								\
-			ftrace_regs_get_argument(fregs, 0),				\
-			ftrace_regs_get_argument(fregs, 1),				\
-			ftrace_regs_get_argument(fregs, 2),				\
-			ftrace_regs_get_argument(fregs, 3),				\
-		},									\
-		.sp = ftrace_regs_get_stack_pointer(fregs),				\
-		.bp = ftrace_regs_get_frame_pointer(fregs),				\
-		.ip = ftrace_regs_get_instruction_pointer(fregs),			\
-	};										\
+	const struct ww_entry entry = ww_ftrace_entry(fregs);				\
 											\
 	ww_handle_##name(&entry);							\
 }
@@ -144,6 +150,25 @@ void ww_ftrace_##name(unsigned long ip, unsigned long parent,				\
 		      struct ftrace_ops *ops, struct ftrace_regs *fregs) {}
 WW_HOOKS(WW_HOOK_FTRACE)
 #endif
+
+/* Of what an fprobe's handler is given at a function's entry. */
+void ww_fprobe_entry(void *regs, struct ww_entry *entry)
+{
+#if !defined(CONFIG_FPROBE)
+	/* Nobody calls it. */
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+	const struct pt_regs *all = regs;
+
+	*entry = (struct ww_entry){
+		.arg = { all->di, all->si, all->dx, all->cx },
+		.sp = all->sp,
+		.bp = all->bp,
+		.ip = all->ip,
+	};
+#else
+	*entry = ww_ftrace_entry(regs);
+#endif
+}
 
 /* Whether a function's arguments come with ftrace's calls. */
 bool ww_have_ftrace(void)

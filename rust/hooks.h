@@ -48,6 +48,7 @@ struct ww_hook {
 	void ww_on_##name(const void *handler, const struct ww_entry *entry, unsigned int context);
 WW_HOOKS(WW_HOOK_DECLARE)
 
+void ww_fprobe_entry(void *regs, struct ww_entry *entry);
 bool ww_have_direct(void);
 bool ww_have_ftrace(void);
 

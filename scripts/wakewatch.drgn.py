@@ -363,9 +363,9 @@ class Files:
             # A pointer that can't be null, so that None is.
             address = Object(prog, "void *", address=returns.registration.address_).value_()
             if address:
-                path = f"hook::registered::Registered<wakewatch_main::bindings::kretprobe, wakewatch_main::probes::delays::{handler}>"
+                path = f"hook::registered::Registered<wakewatch_main::hook::return_probe::Probe, wakewatch_main::probes::delays::{handler}>"
                 probe = peel(at(path, address).object)
-                missed["return"] += probe.nmissed.value_() + probe.kp.nmissed.value_()
+                missed["return"] += probe.fprobe.nmissed.value_()
         for name, count in missed.items():
             yield f"missed_{name}: {count}"
 

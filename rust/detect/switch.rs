@@ -78,13 +78,6 @@ pub(crate) trait Switch<E> {
     fn off(&mut self);
 }
 
-/// Is anything wanted that is not on yet?
-pub(crate) fn wants_more<E>(switches: &[(&mut dyn Switch<E>, bool)]) -> bool {
-    switches
-        .iter()
-        .any(|(switch, wanted)| *wanted && !switch.is_on())
-}
-
 /// Switches on what is wanted and not on yet; nothing is switched off. On an error all is as before.
 pub(crate) fn switch_on<E>(switches: &mut [(&mut dyn Switch<E>, bool)]) -> Result<(), E> {
     // What was on before stays, whatever comes: a bit for each that wasn't.

@@ -5,7 +5,6 @@
 //! C header: include/linux/kprobes.h; kernel/kprobes.c (6.12).
 
 use super::{
-    entry_of,
     registered::{Object, Registered},
     Entry, Handler,
 };
@@ -167,4 +166,15 @@ fn range_of(address: usize) -> Option<Range> {
     // SAFETY: Printed as a symbol.
     unsafe { shown.put_pointer(c_str!("%pS"), address as *const core::ffi::c_void) };
     Range::parse(address, core::str::from_utf8(shown.as_bytes()).ok()?)
+}
+
+/// The entry that a kprobe has seen, by its registers.
+#[inline(always)]
+fn entry_of(regs: &bindings::pt_regs) -> bindings::ww_entry {
+    bindings::ww_entry {
+        arg: [regs.di, regs.si, regs.dx, regs.cx],
+        sp: regs.sp,
+        bp: regs.bp,
+        ip: regs.ip,
+    }
 }

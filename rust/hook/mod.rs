@@ -104,17 +104,6 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Of a probe at a function's entry, which has registers.
-#[inline(always)]
-fn entry_of(regs: &bindings::pt_regs) -> bindings::ww_entry {
-    bindings::ww_entry {
-        arg: [regs.di, regs.si, regs.dx, regs.cx],
-        sp: regs.sp,
-        bp: regs.bp,
-        ip: regs.ip,
-    }
-}
-
 /// What is done when a function is entered.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Runs with preemption disabled, in any context but NMI. An interrupt may come in the middle, to a handler
@@ -127,6 +116,11 @@ fn explain(symbol: &CStr, err: Error) {
     if err == ENOENT {
         pr_err!(
             "no symbol {}: this kernel has inlined or renamed it; look for it in /proc/kallsyms; end_symbol= and wake_symbol= name the two that matter most\n",
+            compat::c_text(symbol)
+        );
+    } else if err.to_errno() == -(bindings::EOPNOTSUPP as kernel::ffi::c_int) {
+        pr_err!(
+            "cannot probe the return of {}: this kernel has no fprobes (CONFIG_FPROBE)\n",
             compat::c_text(symbol)
         );
     } else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kprobe and a kretprobe have in common: the kernel keeps a pointer to them, finds their
+//! What a kprobe and an fprobe have in common: the kernel keeps a pointer to them, finds their
 //! handler by it, and has let go of both when it is taken back.
 
 use super::explain;

@@ -2,16 +2,21 @@
 
 //! A probe at the return of a kernel function, which remembers something from its entry.
 //!
-//! C header: include/linux/kprobes.h; kernel/kprobes.c, kernel/trace/rethook.c (6.12).
+//! An fprobe, because it locks out nobody: while a kretprobe's handler runs, the kernel skips what other kprobes
+//! of that CPU would see, and a handler that holds a window open runs for long.
+//!
+//! C header: include/linux/fprobe.h; kernel/trace/fprobe.c (6.12; on the function graph tracer since 6.14).
 
 use super::{
-    entry_of,
     registered::{Object, Registered},
     Entry,
 };
 use crate::{bindings, compat};
-use core::mem::size_of;
-use kernel::prelude::*;
+use core::{
+    ffi::{c_char, c_void},
+    mem::{size_of, MaybeUninit},
+};
+use kernel::{ffi::c_ulong, prelude::*};
 
 /// What is done when the function is entered and when it returns.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -22,71 +27,96 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn entered(&self, at: Entry<'_>) -> Option<Self::Carried>;
 
     /// Runs between the function's last instruction and its caller's next one, with preemption
-    /// disabled. Other probes' hits on this CPU are skipped (and counted by them) meanwhile.
+    /// disabled. Interrupts may come meanwhile, to handlers of their own.
     ///
     /// `return_to` is where the caller goes on.
     fn exit(&self, carried: &Self::Carried, return_to: usize);
 }
 
-// SAFETY: `unregister_kretprobe()` returns after a grace period: no handler runs then, and calls that
+/// An fprobe of one function.
+#[repr(C)]
+pub(super) struct Probe {
+    fprobe: bindings::fprobe,
+    symbol: *const c_char,
+}
+
+// SAFETY: `ww_unregister_fprobe()` returns after a grace period: no handler runs then, and calls that
 // are still inside the function return without one.
-unsafe impl Object for bindings::kretprobe {
+unsafe impl Object for Probe {
     unsafe fn register(object: *mut Self) -> kernel::ffi::c_int {
-        // SAFETY: By the safety requirements.
-        unsafe { bindings::register_kretprobe(object) }
+        // SAFETY: By the safety requirements. The symbol is looked up, and not kept.
+        unsafe {
+            bindings::ww_register_fprobe(
+                core::ptr::addr_of_mut!((*object).fprobe),
+                (*object).symbol.cast(),
+            )
+        }
     }
 
     unsafe fn unregister(object: *mut Self) {
         // SAFETY: By the safety requirements.
-        unsafe { bindings::unregister_kretprobe(object) }
+        unsafe { bindings::ww_unregister_fprobe(core::ptr::addr_of_mut!((*object).fprobe)) }
     }
 }
 
-/// A registered kretprobe.
-pub(crate) struct Registration<T: Handler>(Pin<KBox<Registered<bindings::kretprobe, T>>>);
+/// A registered fprobe.
+pub(crate) struct Registration<T: Handler>(Pin<KBox<Registered<Probe, T>>>);
 
 impl<T: Handler> Registration<T> {
-    /// Probes the return of `symbol`. May sleep. The errors are those of
-    /// [`super::kprobe::Registration::new`]; ask [`super::kprobe::are_on`] before.
+    /// Probes the return of `symbol`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` or `EINVAL` if ftrace knows no such function, `EOPNOTSUPP` if this kernel has no fprobes
+    /// (`CONFIG_FPROBE`); explained in the kernel log. Then nothing stays registered.
     pub(crate) fn new(symbol: &'static CStr, handler: T) -> Result<Self> {
-        // The kernel aligns an instance's data to a pointer.
+        // The kernel aligns what is carried to a pointer.
         const { assert!(core::mem::align_of::<T::Carried>() <= size_of::<usize>()) };
         // SAFETY: All-zero is what a C initialiser leaves in the fields not named.
-        let mut probe: bindings::kretprobe = unsafe { core::mem::zeroed() };
-        probe.kp.symbol_name = symbol.as_char_ptr();
-        probe.entry_handler = Some(Self::entry_trampoline);
-        probe.handler = Some(Self::exit_trampoline);
-        probe.data_size = size_of::<T::Carried>();
+        let mut fprobe: bindings::fprobe = unsafe { core::mem::zeroed() };
+        fprobe.entry_handler = Some(Self::entry_trampoline);
+        fprobe.exit_handler = Some(Self::exit_trampoline);
+        fprobe.entry_data_size = size_of::<T::Carried>() as _;
+        let symbol_pointer = symbol.as_char_ptr().cast();
+        let probe = Probe {
+            fprobe,
+            symbol: symbol_pointer,
+        };
         Registered::new(symbol, probe, handler).map(Self)
     }
 
-    /// How many returns the kernel has skipped: too many calls at once, or another probe was
-    /// being handled.
+    /// How many returns the kernel has skipped: too many calls at once, or one inside of this probe's own handler
+    /// in the same context.
     pub(crate) fn missed(&self) -> u64 {
-        let probe = self.0.get();
-        // SAFETY: It is registered as long as `self` lives; both are statistics that the kernel
-        // writes without a lock, so a racing read sees an old or a new value.
-        unsafe {
-            let returns = core::ptr::addr_of!((*probe).nmissed).read_volatile() as u64;
-            let entries = core::ptr::addr_of!((*probe).kp.nmissed).read_volatile() as u64;
-            returns + entries
-        }
+        // SAFETY: It is registered as long as `self` lives; a statistic that the kernel writes without a lock, so
+        // a racing read sees an old or a new value.
+        unsafe { core::ptr::addr_of!((*self.0.get()).fprobe.nmissed).read_volatile() as u64 }
     }
 
+    /// `R` is `pt_regs` or, since 6.14, `ftrace_regs`.
+    ///
     /// # Safety
     ///
-    /// Called by the kernel only, with an instance of a `Registration<T>`'s kretprobe.
-    unsafe extern "C" fn entry_trampoline(
-        instance: *mut bindings::kretprobe_instance,
-        regs: *mut bindings::pt_regs,
+    /// Called by the kernel only, with a `Registration<T>`'s fprobe.
+    unsafe extern "C" fn entry_trampoline<R>(
+        fprobe: *mut bindings::fprobe,
+        _entry_ip: c_ulong,
+        _return_to: c_ulong,
+        regs: *mut R,
+        carried: *mut c_void,
     ) -> kernel::ffi::c_int {
         // SAFETY: By the safety requirements.
-        let handler = unsafe { Self::handler(instance) };
-        // SAFETY: `regs` are those of the hit and outlive this call.
-        match handler.entered(Entry::new(&entry_of(unsafe { &*regs }))) {
-            Some(carried) => {
-                // SAFETY: The kernel has allocated `data_size` bytes there, aligned to a pointer.
-                unsafe { Self::data(instance).write(carried) };
+        let handler = unsafe { Self::handler(fprobe) };
+        let mut entry = MaybeUninit::<bindings::ww_entry>::uninit();
+        // SAFETY: `regs` are those of the entry and outlive this call. All of `entry` is written.
+        let at = unsafe {
+            bindings::ww_fprobe_entry(regs.cast(), entry.as_mut_ptr());
+            Entry::new(&*entry.as_ptr())
+        };
+        match handler.entered(at) {
+            Some(what) => {
+                // SAFETY: The kernel has `entry_data_size` bytes there, aligned to a pointer.
+                unsafe { carried.cast::<T::Carried>().write(what) };
                 0
             }
             None => 1,
@@ -95,34 +125,25 @@ impl<T: Handler> Registration<T> {
 
     /// # Safety
     ///
-    /// As for [`Self::entry_trampoline`], which has returned 0 for this instance.
-    unsafe extern "C" fn exit_trampoline(
-        instance: *mut bindings::kretprobe_instance,
-        regs: *mut bindings::pt_regs,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: By the safety requirements.
-        let handler = unsafe { Self::handler(instance) };
-        // SAFETY: `regs` are those of the return and outlive this call. `entry_trampoline` has
-        // written the data.
-        let (return_to, carried) = unsafe { ((*regs).ip, &*Self::data(instance)) };
+    /// As for [`Self::entry_trampoline`], which has returned 0 for this call.
+    unsafe extern "C" fn exit_trampoline<R>(
+        fprobe: *mut bindings::fprobe,
+        _entry_ip: c_ulong,
+        return_to: c_ulong,
+        _regs: *mut R,
+        carried: *mut c_void,
+    ) {
+        // SAFETY: By the safety requirements. `entry_trampoline` has written what is carried.
+        let (handler, carried) = unsafe { (Self::handler(fprobe), &*carried.cast::<T::Carried>()) };
         handler.exit(carried, compat::word(return_to));
-        0
     }
 
     /// # Safety
     ///
-    /// `instance` must be of a `Registration<T>`'s kretprobe, in one of its handlers.
-    unsafe fn handler<'a>(instance: *mut bindings::kretprobe_instance) -> &'a T {
-        // SAFETY: A handler runs only while the kretprobe is registered, so it can be found and is
-        // the object of a live `Registered`.
-        unsafe { Registered::handler(bindings::ww_get_kretprobe(instance)) }
-    }
-
-    /// # Safety
-    ///
-    /// `instance` must point at a kretprobe instance.
-    unsafe fn data(instance: *mut bindings::kretprobe_instance) -> *mut T::Carried {
-        // SAFETY: By the safety requirements; no reference is made.
-        unsafe { core::ptr::addr_of_mut!((*instance).data) }.cast()
+    /// `fprobe` must be of a `Registration<T>`, in one of its handlers.
+    unsafe fn handler<'a>(fprobe: *mut bindings::fprobe) -> &'a T {
+        // SAFETY: A handler runs only while it is registered, so it is the first field of the object of a live
+        // `Registered`.
+        unsafe { Registered::handler(fprobe.cast::<Probe>()) }
     }
 }
