@@ -8,8 +8,8 @@
 //! is owned, one whose refcount is frozen, one that has been freed. Then one end of writeback on a
 //! page that is not under writeback, and one that nobody holds; a start of writeback on an unlocked
 //! page; many pages that are freed in their windows, each with a stack of its own, and never woken; and
-//! a page that is really freed and allocated again between the end of its writeback and the wake. (A wake on a tail page would be a `VM_BUG_ON` of the kernel's own; the reproducer
-//! shows that one.)
+//! a page that is really freed and allocated again between the end of its writeback and the wake. (A wake on a
+//! tail page would be a `VM_BUG_ON` of the kernel's own; the reproducer shows that one.)
 
 mod bindings;
 mod test_page;
@@ -84,14 +84,20 @@ impl kernel::Module for Events {
             unsafe { test_page::end_read(page.as_ptr()) };
             left(page, path, DEPTH);
         }
-        let reused = reuse(start, end, wake)?;
-        pr_info!(
-            "events raised, a page {}\n",
-            if reused { "reused" } else { "not reused" }
-        );
-        Ok(Self)
+        for attempt in 1..=ATTEMPTS {
+            if reuse(start, end, wake)? {
+                pr_info!("events raised, a page reused at attempt {}\n", attempt);
+                return Ok(Self);
+            }
+        }
+        pr_err!("none of {} pages came back to who had freed it\n", ATTEMPTS);
+        Err(EAGAIN)
     }
 }
+
+/// How many pages are freed until one comes back: a free page is anybody's, and the task may be moved to another
+/// CPU, or another one take the page, just then.
+const ATTEMPTS: u32 = 100;
 
 /// Pages that are freed with stacks that differ: more than the kernel's stack depot takes at once.
 const STACKS: u32 = 1 << DEPTH;

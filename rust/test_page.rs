@@ -52,7 +52,7 @@ impl Function {
 }
 
 /// How many pages are allocated to get one again that was just freed: it is the first of this
-/// CPU's free list, unless the task is moved to another CPU just then.
+/// CPU's free list, unless the task is moved to another CPU just then or somebody else comes first.
 const TRIES: usize = 16;
 
 /// The flags of a page.
