@@ -2,7 +2,7 @@
 
 //! The assertions that were proposed, each against something true and something false.
 
-use super::{programs, Lane};
+use super::lane::{programs, Lane};
 use crate::console::Findings;
 use crate::guest::Boot;
 use crate::outcome::Outcome;

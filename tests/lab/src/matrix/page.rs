@@ -2,7 +2,10 @@
 
 //! matrix.html: one page that needs no other file and no network.
 
-use super::{price, reads, stress, Mark, Matrix, Row, RACES};
+use super::races::RACES;
+use super::row::{Mark, Row};
+use super::saved::Matrix;
+use super::{price, reads, stress};
 use crate::debugfs::length;
 use maud::{html, Markup, PreEscaped, DOCTYPE};
 

@@ -2,7 +2,7 @@
 
 //! What each kernel costs: instructions of an end of writeback, counted as the bench does.
 
-use super::{Lane, Row};
+use super::{lane::Lane, row::Row};
 use crate::bench::{self, Spread};
 use crate::guest::Boot;
 use crate::kvm::Accel;

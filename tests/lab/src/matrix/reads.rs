@@ -5,7 +5,9 @@
 //! Here a loss of the live read race is what is looked for. A kernel may lose the wake-up, which then comes
 //! to a page that is free or somebody else's, and nobody may be hurt by it: each is a race of its own.
 
-use super::{price, programs, Cell, Lane, Mark, Row};
+use super::lane::{programs, Lane};
+use super::price;
+use super::row::{Cell, Mark, Row};
 use crate::bench;
 use crate::console::chief_splat;
 use crate::debugfs;

@@ -3,7 +3,8 @@
 //! Two minutes of mixed work on each kernel, with a delay on a few pages: does it survive, and is what
 //! was written what is read back?
 
-use super::{programs, Lane, Mark, Row};
+use super::lane::{programs, Lane};
+use super::row::{Mark, Row};
 use crate::console::{chief_splat, count_verdicts};
 use crate::debugfs::{self, Snapshot};
 use crate::guest::Guest;
