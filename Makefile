@@ -17,14 +17,14 @@ SHIPPED := $(if $(filter file,$(origin KERNEL)),stock,$(KERNEL))
 BOOTS ?= 20
 CYCLES ?= 2000
 # Scripts know what these are without being said.
-export DURATION DELAY CONFIG_VARIANT ONLY PART FRESH SERIES TOOLCHAIN CONFIG LINUX CPUS BUSY BESIDE
+export DURATION DELAY CONFIG_VARIANT ONLY PART FRESH SERIES ALSO TOOLCHAIN CONFIG LINUX CPUS BUSY BESIDE
 export XFSTESTS TESTS FORM WAKEWATCH LIMIT MINUTES MEMORY EXCLUDE A B
 export SHARD RUNS PROG SCRIPT CMD DISK KNOBS ROUNDS FINDS BISECT
 
 .DEFAULT_GOAL := help
 # Verbs are steps of one thing and share a cache: never two at once.
 .NOTPARALLEL:
-.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix run bisect live findings victims xfstests xfstests-compare xfstests-merge xfstests-image kernel module dkms shell certainty browser cache clean clean-cache
+.PHONY: help doctor setup packages repro test check bench soak stress lifecycle matrix run bisect live findings kernels test-all victims xfstests xfstests-compare xfstests-merge xfstests-image kernel module dkms shell certainty browser cache clean clean-cache
 
 ##@ See the bug
 repro: setup ## the bug of 2020 and its absence, and the race that is alive: four kernels, a table [KERNEL=(debian)]
@@ -37,8 +37,11 @@ shell: setup ## a guest to live in: ext4 on a loop device, wakewatch loaded [KER
 	@KERNELS=$(KERNEL) $(S)/lab.sh shell --kernel $(KERNEL)
 
 ##@ Test wakewatch
-test: setup ## everything: static checks, tests on the host, guests; KTAP [JOBS=]
-	@KERNELS="stock broken fixed read-ref-if-waiters get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants)" $(S)/lab.sh test $(if $(JOBS),--jobs '$(JOBS)')
+test: setup ## everything: static checks, tests on the host, guests; KTAP [JOBS= ALSO=]
+	@KERNELS="stock broken fixed read-ref-if-waiters get-around warn-zero-count-plain $$($(S)/kernel.sh --mutants) $(addsuffix :stock,$(ALSO))" $(S)/lab.sh test $(if $(JOBS),--jobs '$(JOBS)')
+
+test-all: ## the same on every version, one after the other [JOBS=]
+	@status=0; for series in $(notdir $(wildcard patches/*.*)); do $(MAKE) --no-print-directory test SERIES=$$series || status=$$?; done; exit $$status
 
 check: setup ## only what boots nothing: style, lints, patches, documents, tests on the host
 	@$(S)/check.sh
@@ -76,6 +79,9 @@ live: setup ## how often the live read race is lost with nothing delayed [KERNEL
 
 victims: setup ## whom the live read race hurts, and how, one table; several kernels, with commas, side by side [KERNEL=stock ONLY=]
 	@KERNEL='$(SHIPPED)' $(S)/victims.sh
+
+kernels: setup ## what has run on which kernel, and what has not, over all runs of this machine
+	@KERNELS=' ' $(S)/lab.sh kernels
 
 findings: setup ## what healthy kernels have said by themselves, in all runs of this machine [STORIES=1]
 	@KERNELS=' ' $(S)/lab.sh findings --stories '$(or $(STORIES),1)'

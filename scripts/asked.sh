@@ -28,6 +28,7 @@ KERNEL          kernel    which kernel: stock, broken, fixed, debian (as it was 
 SERIES          text      of which version: 6.12, or 7.3, which the backports of Debian 13 have
 CONFIG_VARIANT  variant   what more the configuration of the kernel has
 CONFIG          file      a configuration of your own, to which only what the lab needs is added
+ALSO            text      other series, with blanks between, of which a slice is tested besides
 TOOLCHAIN       text      what compiles its C: clang, or gcc
 LINUX           directory a tree of 6.12 or later in place of the source package; it is only read
 WAKEWATCH_CACHE text      where kernels, tools and runs are kept

@@ -5,7 +5,7 @@
 #
 # Builds what the lab (tests/lab) needs for these kernels, tells it where things
 # are, and becomes it: lab.sh repro, lab.sh test, lab.sh shell --kernel broken.
-# KERNELS=' ' is no kernel at all, for verbs that boot nothing.
+# KERNELS=' ' is no kernel at all, for verbs that boot nothing. SERIES:KEY is one of another series.
 
 # shellcheck source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -25,11 +25,19 @@ build_repro() {
 [[ -x $WW_VNG ]] || die "no virtme-ng; run: make setup"
 
 # Read whole first: with a process substitution a failure would go unnoticed.
-dirs=''
-((${#keys[@]} == 0)) || dirs=$("$WW_ROOT/scripts/kernel.sh" "${keys[@]}")
-mapfile -t dirs <<<"$dirs"
+own=() others=() dirs=''
+for key in "${keys[@]}"; do
+	if [[ $key == *:* ]]; then others+=("$key"); else own+=("$key"); fi
+done
+((${#own[@]} == 0)) || dirs=$("$WW_ROOT/scripts/kernel.sh" "${own[@]}")
+for key in "${others[@]}"; do
+	dir=$(LINUX='' SERIES=${key%%:*} "$WW_ROOT/scripts/kernel.sh" "${key#*:}")
+	dirs+=$'\n'$dir
+done
+keys=("${own[@]}" "${others[@]}")
+mapfile -t dirs <<<"${dirs#$'\n'}"
 for i in "${!keys[@]}"; do
-	name=${keys[i]//-/_} # names of variables have no dashes
+	name=${keys[i]//[-:.]/_} # names of variables have none of these
 	ko=$("$WW_ROOT/scripts/module.sh" --cache "${dirs[i]}/kdir")
 	export "WW_KERNEL_$name=${dirs[i]}" "WW_MODULE_$name=$ko"
 done

@@ -43,7 +43,7 @@ impl Kernel {
 
 /// `prefix` with a kernel's key, as a shell can spell it.
 fn keyed(prefix: &str, key: &str) -> Option<PathBuf> {
-    [key.to_string(), key.replace('-', "_")]
+    [key.to_string(), key.replace(['-', ':', '.'], "_")]
         .iter()
         .find_map(|key| env::var_os(format!("{prefix}_{key}")))
         .filter(|value| !value.is_empty())

@@ -12,6 +12,7 @@ use crate::console::{
 };
 use crate::debugfs;
 use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
+use crate::kernels::Which;
 use crate::ktap::{self, Counts, Test};
 use crate::kvm::Accel;
 use crate::live::{self, Live};
@@ -286,6 +287,10 @@ pub fn is_hidden(path: &Path) -> bool {
 /// Boots it, once more if QEMU is at fault, and writes everything down.
 pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest> {
     let mut retries = Vec::new();
+    // One that the lab has not built knows nothing of itself.
+    if let Ok(kernel) = Which::of(&boot.kernel) {
+        lab.tally().booted.insert(kernel);
+    }
     loop {
         let dir = run_dir.join(&boot.name);
         let begun = Instant::now();

@@ -10,10 +10,11 @@ use crate::certainty::spread;
 use crate::console::{Console, Findings};
 use crate::env::Lab;
 use crate::guest::{Boot, Record};
+use crate::kernels::Which;
 use crate::table::table;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ pub struct Live {
 /// What a run's summary has to say besides its results.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Kernels that a guest was booted with.
+    pub booted: BTreeSet<Which>,
     live: Vec<Live>,
     /// Guests that were booted again, each with the reason.
     repeated: Vec<String>,

@@ -22,6 +22,7 @@ mod env;
 mod form;
 mod guest;
 mod junit;
+mod kernels;
 mod ktap;
 mod kvm;
 mod live;
@@ -147,6 +148,8 @@ enum Verb {
     },
     /// Make the page of a run again: results/index.html
     Page { run: PathBuf },
+    /// What has run on which kernel, over all runs of this cache
+    Kernels,
     /// Show that reproduction is certain
     Certainty {
         /// Boots of each scenario
@@ -213,9 +216,19 @@ fn run() -> Result<u8> {
     // The suites have a last line of their own.
     let summary = !matches!(
         args.verb,
-        Verb::Test { .. } | Verb::Findings { .. } | Verb::Page { .. }
+        Verb::Test { .. } | Verb::Findings { .. } | Verb::Page { .. } | Verb::Kernels
     );
+    let name = args.verb.kept_as();
     let done = verb(&lab, args.verb);
+    if let Some(name) = name {
+        let wrong = match &done {
+            Ok(0) => None,
+            Ok(_) => Some("not all is as it must be".to_string()),
+            Err(err) => Some(format!("{err:#}")),
+        };
+        let booted = lab.tally().booted.clone();
+        kernels::keep(&lab, &booted, name, wrong)?;
+    }
     page::leave(&lab);
     if summary {
         lab.tally()
@@ -224,6 +237,26 @@ fn run() -> Result<u8> {
             .for_each(|line| println!("{line}"));
     }
     done
+}
+
+impl Verb {
+    /// What `lab kernels` calls it. What is not about all there is to see of a kernel is not kept, and each
+    /// suite keeps its own.
+    fn kept_as(&self) -> Option<&'static str> {
+        match self {
+            Verb::Repro { .. } => Some("repro"),
+            Verb::Bench { only: None, .. } => Some("bench"),
+            Verb::Soak { .. } => Some("soak"),
+            Verb::Stress(_) => Some("stress"),
+            Verb::Lifecycle { .. } => Some("lifecycle"),
+            Verb::Matrix { part: None, .. } => Some("matrix"),
+            Verb::Live(_) => Some("live"),
+            Verb::Victims(_) => Some("victims"),
+            Verb::Xfstests(_) => Some("xfstests"),
+            Verb::Certainty { .. } => Some("certainty"),
+            _ => None,
+        }
+    }
 }
 
 fn verb(lab: &env::Lab, verb: Verb) -> Result<u8> {
@@ -250,6 +283,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<u8> {
         Verb::XfstestsCompare { a, b } => xfstests::compare_verb(lab, &a, &b),
         Verb::Findings { stories } => live::verb(lab, stories),
         Verb::Page { run } => page::verb(&run),
+        Verb::Kernels => kernels::verb(lab),
         Verb::Certainty { boots } => certainty::verb(lab, boots),
     };
     Ok(u8::from(!good?))

@@ -7,7 +7,7 @@ mod judge;
 mod plan;
 
 pub use judge::Judged;
-pub use plan::{Plan, PLANS};
+pub use plan::{unpatched, Plan, PLANS};
 
 use crate::env::Lab;
 use crate::guest::{self, Boot, Guest};
@@ -15,7 +15,6 @@ use crate::kvm::{self, Accel};
 use crate::results::{Results, Suite};
 use anyhow::Result;
 use comfy_table::Table;
-use plan::unpatched;
 use std::fs;
 use std::path::Path;
 

@@ -5,6 +5,7 @@
 use crate::console::MARK_START;
 use crate::env::{self, Lab, Needs};
 use crate::guest::{self, Boot, Guest, Record};
+use crate::kernels::{self, Which};
 use crate::ktap::{self, Counts, Status, Test};
 use crate::kvm::{self, Accel};
 use crate::matrix;
@@ -22,7 +23,7 @@ use anyhow::{bail, Context, Result};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -59,6 +60,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("assertion", assertion),
     ("drgn", vmcore::suite),
     ("xfstests", xfstests::suite),
+    ("series", series),
 ];
 
 /// What the guests of a suite have, one after another, at most; xfstests' have more than others.
@@ -124,6 +126,9 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
                 boots: Vec::new(),
             };
             let group = one(name, *suite, &mut run);
+            if let Err(err) = run.keep(&group.test) {
+                println!("# {name}: not kept for lab kernels: {err:#}");
+            }
             let mut results = locked(&results);
             results[i] = Some((group, run.boots));
             // In their order: KTAP has numbers.
@@ -230,6 +235,20 @@ impl Run<'_> {
     /// Those of the suite so far.
     pub fn boots(&self) -> &[Record] {
         &self.boots
+    }
+
+    /// For `lab kernels`: of each kernel that the suite has booted.
+    fn keep(&self, test: &Test) -> Result<()> {
+        let kernels = self.boots.iter().map(|boot| boot.kernel.as_str());
+        let kernels: BTreeSet<Which> = kernels
+            .map(|key| Which::of(&self.lab.kernel(key)?))
+            .collect::<Result<_>>()?;
+        let failed = failures(test, "");
+        let wrong = failed.first().map(|first| match failed.len() {
+            1 => first.clone(),
+            n => format!("{first}, and {} more", n - 1),
+        });
+        kernels::keep(self.lab, &kernels, self.suite, wrong)
     }
 
     pub fn accel(&self) -> Result<Accel> {
@@ -575,18 +594,24 @@ fn kill_once_begun(dir: PathBuf) {
 
 /// The rows of `lab repro`.
 fn rows(run: &mut Run) -> Result<Vec<Test>> {
-    let accel = run.accel()?;
     let mut tests = Vec::new();
     for plan in repro::PLANS {
-        let boot = plan.boot(run.lab)?;
-        let (guest, rows) = {
-            let say = |line: &str| run.progress(line);
-            repro::run_plan(run.lab, accel, &run.dir, plan, &boot, &say)?
-        };
-        run.boots.push(guest.result.clone());
-        for row in rows {
-            tests.push(row.test(plan.detect).about(guest.result.build.as_str()));
-        }
+        tests.extend(plan_rows(run, plan)?);
+    }
+    Ok(tests)
+}
+
+fn plan_rows(run: &mut Run, plan: &repro::Plan) -> Result<Vec<Test>> {
+    let accel = run.accel()?;
+    let boot = plan.boot(run.lab)?;
+    let (guest, rows) = {
+        let say = |line: &str| run.progress(line);
+        repro::run_plan(run.lab, accel, &run.dir, plan, &boot, &say)?
+    };
+    run.boots.push(guest.result.clone());
+    let mut tests = Vec::new();
+    for row in rows {
+        tests.push(row.test(plan.detect).about(guest.result.build.as_str()));
     }
     Ok(tests)
 }
@@ -604,10 +629,7 @@ fn module(run: &mut Run) -> Result<Vec<Test>> {
 
 /// What is told of a healthy kernel; and that a report can be made the end of one.
 fn detector(run: &mut Run) -> Result<Vec<Test>> {
-    let boot = Boot::of_scripts(run.lab, "stock", "detector", &["detector"])?;
-    let mut tests = guest_tests(&run.boot(&boot)?);
-    let boot = Boot::of_scripts(run.lab, "stock", "traced", &["traced"])?;
-    tests.extend(guest_tests(&run.boot(&boot)?));
+    let mut tests = scripts(run, "stock", "", &["detector", "traced"])?;
     tests.extend(states(run)?);
     let boot = Boot::of_scripts(run.lab, "stock", "panic", &["panic-on-report"])?;
     let guest = run.boot(&boot)?;
@@ -620,6 +642,44 @@ fn detector(run: &mut Run) -> Result<Vec<Test>> {
         format!("{}: {}, {log}", guest.result.outcome, guest.result.why)
     }));
     Ok(tests)
+}
+
+/// Each of them in a boot of its own, whose name begins so.
+fn scripts(run: &mut Run, kernel: &str, prefix: &str, scripts: &[&str]) -> Result<Vec<Test>> {
+    let mut tests = Vec::new();
+    for &script in scripts {
+        let boot = Boot::of_scripts(run.lab, kernel, &format!("{prefix}{script}"), &[script])?;
+        tests.extend(guest_tests(&run.boot(&boot)?));
+    }
+    Ok(tests)
+}
+
+/// A slice of what there is to test, on the kernels of other versions as they ship: what needs no patch.
+fn series(run: &mut Run) -> Result<Vec<Test>> {
+    const WHY: &str = "no kernel of another version was asked for (ALSO=7.3)";
+    let also = std::env::var("ALSO").unwrap_or_default();
+    let mut tests = Vec::new();
+    for version in also.split_whitespace() {
+        let key = format!("{version}:stock");
+        let prefix = format!("{version}-");
+        for plan in repro::unpatched(&key) {
+            // Another suite has boots of the same names.
+            let plan = repro::Plan {
+                name: format!("{prefix}{}", plan.name).leak(),
+                ..plan
+            };
+            tests.extend(plan_rows(run, &plan)?);
+        }
+        tests.extend(scripts(run, &key, &prefix, &["detector", "module"])?);
+    }
+    match tests.is_empty() {
+        true => {
+            let mut test = Test::new("another version's kernel", Status::Skip);
+            test.notes.push(WHY.to_string());
+            Ok(vec![test])
+        }
+        false => Ok(tests),
+    }
 }
 
 /// Every state in which a folio can be under writeback, without and with a reference for its end.

@@ -62,9 +62,9 @@ pub const ROWS: &[(&str, &str)] = &[
     ),
     (
         "stock",
-        "6.12: a reference, clear and look in one XOR, a loop",
+        "as it ships: a reference, clear and look in one XOR, a loop",
     ),
-    ("stock-no-ref", "6.12 without its reference"),
+    ("stock-no-ref", "as it ships, without its reference"),
     (
         "lost-wake",
         "nobody's proposal: looks for waiters before the clear",

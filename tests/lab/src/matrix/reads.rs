@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 pub const ROWS: &[(&str, &str)] = &[
     (
         "stock",
-        "6.12: the end of a read has no reference, its waiters trust one wake-up",
+        "as it ships: the end of a read has no reference, its waiters trust one wake-up",
     ),
     (
         "read-wait-loop",

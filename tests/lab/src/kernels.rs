@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What has run on which kernel. Each run that has booted one leaves a line of JSON in the cache, in
+//! `kernels.jsonl`; `lab kernels` prints the last one of each kind. Nothing of it is written by hand.
+
+use crate::env::{self, Kernel, Lab};
+use crate::table::table;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A kernel, whatever patches it has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Which {
+    release: String,
+    compiler: String,
+    /// Where its source, or itself, comes from.
+    from: String,
+    configuration: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Ran {
+    /// UTC.
+    at: String,
+    kernel: Which,
+    /// A verb, or a suite of `lab test`.
+    what: String,
+    ok: bool,
+    /// If it is not.
+    why: String,
+}
+
+impl Which {
+    pub fn of(kernel: &Kernel) -> Result<Self> {
+        let read = |name: &str| {
+            let path = kernel.dir.join(name);
+            fs::read_to_string(&path).with_context(|| path.display().to_string())
+        };
+        let (info, config) = (read("info")?, read("config")?);
+        let word = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+        Ok(Self {
+            release: word("release: ").unwrap_or("?").to_string(),
+            compiler: compiler(&config),
+            from: match (kernel.installed, word("source: ")) {
+                (true, _) => "Debian, as installed".to_string(),
+                (false, Some(source)) if source.contains(".tar.xz ") => {
+                    "Debian's source".to_string()
+                }
+                (false, _) => "a tree (LINUX=)".to_string(),
+            },
+            configuration: match (kernel.installed, word("config: ")) {
+                (true, _) => "Debian's".to_string(),
+                (false, config) => configuration(config.unwrap_or_default()),
+            },
+        })
+    }
+}
+
+/// "gcc 14.2.0", of a configuration.
+fn compiler(config: &str) -> String {
+    let number = |name: &str| -> u64 {
+        let line = config.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    let of = |name: &str, version: u64| {
+        let (major, minor, patch) = (version / 10000, version / 100 % 100, version % 100);
+        format!("{name} {major}.{minor}.{patch}")
+    };
+    match number("CONFIG_GCC_VERSION=") {
+        0 => of("clang", number("CONFIG_CLANG_VERSION=")),
+        gcc => of("gcc", gcc),
+    }
+}
+
+/// "lab, btf", of "tinyconfig + .config.fragment patches/7.3/config.fragment tests/config/btf.fragment".
+fn configuration(config: &str) -> String {
+    let words = config.split_whitespace();
+    let variants = words.filter_map(|word| {
+        let path = Path::new(word).strip_prefix("tests/config").ok()?;
+        Some(path.with_extension("").display().to_string())
+    });
+    let base = match config.starts_with("tinyconfig ") {
+        true => "lab",
+        false => "one's own (CONFIG=)",
+    };
+    [base.to_string()]
+        .into_iter()
+        .chain(variants)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn file(cache: &Path) -> PathBuf {
+    cache.join("kernels.jsonl")
+}
+
+/// Keeps what became of `what` on these kernels. In one write: other labs may be at it.
+pub fn keep(lab: &Lab, kernels: &BTreeSet<Which>, what: &str, wrong: Option<String>) -> Result<()> {
+    let mut text = String::new();
+    for kernel in kernels {
+        let ran = Ran {
+            at: env::now(),
+            kernel: kernel.clone(),
+            what: what.to_string(),
+            ok: wrong.is_none(),
+            why: wrong.clone().unwrap_or_default(),
+        };
+        text.push_str(&serde_json::to_string(&ran)?);
+        text.push('\n');
+    }
+    let path = file(&lab.cache);
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| path.display().to_string())
+}
+
+/// `lab kernels`: the last result of each kind on each kernel.
+pub fn verb(lab: &Lab) -> Result<bool> {
+    let path = file(&lab.cache);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(err) => return Err(err).with_context(|| path.display().to_string()),
+    };
+    let all: Vec<Ran> = text
+        .lines()
+        .enumerate()
+        .map(|(n, line)| {
+            serde_json::from_str(line).with_context(|| format!("{}:{}", path.display(), n + 1))
+        })
+        .collect::<Result<_>>()?;
+    if all.is_empty() {
+        println!(
+            "nothing has run on a kernel yet; it would be in {}",
+            path.display()
+        );
+    } else {
+        println!("{}", page(&all));
+    }
+    Ok(true)
+}
+
+fn page(all: &[Ran]) -> comfy_table::Table {
+    let last: BTreeMap<_, &Ran> = all
+        .iter()
+        .map(|ran| ((&ran.kernel, ran.what.as_str()), ran))
+        .collect();
+    let mut out = table([
+        "kernel",
+        "compiler",
+        "from",
+        "configuration",
+        "what",
+        "runs?",
+        "date",
+    ]);
+    for ((kernel, what), ran) in last {
+        out.add_row([
+            kernel.release.clone(),
+            kernel.compiler.clone(),
+            kernel.from.clone(),
+            kernel.configuration.clone(),
+            what.to_string(),
+            match ran.ok {
+                true => "ok".to_string(),
+                false => format!("no: {}", ran.why),
+            },
+            day(&ran.at),
+        ]);
+    }
+    out
+}
+
+/// "2026-11-27", of "20261127-141500".
+fn day(at: &str) -> String {
+    match (at.get(..4), at.get(4..6), at.get(6..8)) {
+        (Some(year), Some(month), Some(day)) => format!("{year}-{month}-{day}"),
+        _ => at.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compilers() {
+        let gcc = "CONFIG_CC_IS_GCC=y\nCONFIG_GCC_VERSION=140200\nCONFIG_CLANG_VERSION=0\n";
+        assert_eq!(compiler(gcc), "gcc 14.2.0");
+        let clang = "CONFIG_GCC_VERSION=0\nCONFIG_CLANG_VERSION=190107\n";
+        assert_eq!(compiler(clang), "clang 19.1.7");
+    }
+
+    #[test]
+    fn configurations() {
+        assert_eq!(configuration("tinyconfig + .config.fragment"), "lab");
+        let variant =
+            "tinyconfig + .config.fragment patches/7.3/config.fragment tests/config/btf.fragment";
+        assert_eq!(configuration(variant), "lab, btf");
+        assert_eq!(
+            configuration("/home/me/.config + .config.fragment"),
+            "one's own (CONFIG=)"
+        );
+    }
+
+    #[test]
+    fn the_last_one_counts() {
+        let kernel = Which {
+            release: "7.3.4".into(),
+            compiler: "gcc 14.2.0".into(),
+            from: "Debian's source".into(),
+            configuration: "lab".into(),
+        };
+        let ran = |at: &str, ok: bool, why: &str| Ran {
+            at: at.into(),
+            kernel: kernel.clone(),
+            what: "repro".into(),
+            ok,
+            why: why.into(),
+        };
+        let all = [
+            ran("20261126-101500", false, "11 of 12 rows"),
+            ran("20261127-101500", true, ""),
+        ];
+        let both = page(&all).to_string();
+        assert!(
+            both.contains("| ok ") && both.contains("2026-11-27"),
+            "{both}"
+        );
+        assert!(!both.contains("11 of 12"), "{both}");
+        let first = page(&all[..1]).to_string();
+        assert!(first.contains("no: 11 of 12 rows"), "{first}");
+    }
+}
