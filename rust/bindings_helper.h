@@ -42,6 +42,25 @@ enum {
 	WW_AT_INDEX	= offsetof(struct folio, index),
 };
 
+#if defined(CONFIG_X86_64) && defined(CONFIG_SMP)
+/*
+ * What percpu.rs reads `current` and the number of the CPU from, too short to be
+ * called (arch/x86/include/asm/current.h, smp.h): since 6.15 variables of their own.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+extern const char ww_hot_current __asm__("pcpu_hot");
+extern const char ww_hot_cpu __asm__("pcpu_hot");
+enum {
+	WW_AT_CURRENT	= offsetof(struct pcpu_hot, current_task),
+	WW_AT_CPU	= offsetof(struct pcpu_hot, cpu_number),
+};
+#else
+extern const char ww_hot_current __asm__("current_task");
+extern const char ww_hot_cpu __asm__("cpu_number");
+enum { WW_AT_CURRENT = 0, WW_AT_CPU = 0 };
+#endif
+#endif
+
 /* helpers.c */
 int ww_folio_large_mapcount(const struct folio *folio);
 bool ww_flags_left(unsigned long flags);

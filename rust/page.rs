@@ -122,7 +122,18 @@ impl Page {
     pub(crate) fn holders(self) -> Holders {
         let flags = self.flags();
         if flags & HEAD == 0 {
-            self.holders_by(flags)
+            self.holders_by(flags, true)
+        } else {
+            self.holders_of_large(flags)
+        }
+    }
+
+    /// The same of a folio whose read ends, by flags that were read before: nobody maps it meanwhile, so one look
+    /// at its mapcount is enough.
+    #[inline(always)]
+    pub(crate) fn holders_of_read(self, flags: usize) -> Holders {
+        if flags & HEAD == 0 {
+            self.holders_by(flags, false)
         } else {
             self.holders_of_large(flags)
         }
@@ -130,42 +141,44 @@ impl Page {
 
     #[inline(never)]
     fn holders_of_large(self, flags: usize) -> Holders {
-        self.holders_by(flags)
+        self.holders_by(flags, true)
     }
 
-    /// By flags that were read before.
     #[inline(always)]
-    fn holders_by(self, flags: usize) -> Holders {
+    fn holders_by(self, flags: usize, is_mapped: bool) -> Holders {
         let (page_cache, swap_cache) = caches(
             self.mapping(),
             flags & SWAP_BACKED != 0,
             flags & SWAP_CACHE != 0,
         );
-        let before = self.mapcount(flags);
+        let before = self.mapcount_less_1(flags);
         let refcount = self.refcount();
-        let after = self.mapcount(flags);
+        let after = match is_mapped {
+            true => self.mapcount_less_1(flags),
+            false => before,
+        };
         Holders {
             refcount,
             flags,
             pages: self.pages(flags),
             page_cache,
             swap_cache,
-            mapcount: before.min(after),
+            // Below -1 it is a page type.
+            mapcount: before.min(after).max(-1).wrapping_add(1),
             private: flags & PRIVATE != 0,
         }
     }
 
-    /// `folio_mapcount()` without its assertions, by flags that were read before.
+    /// `folio_mapcount()` without its assertions, by flags that were read before; one less, as the kernel keeps it,
+    /// or what else a page of its own keeps there.
     #[inline(always)]
-    fn mapcount(self, flags: usize) -> i32 {
+    fn mapcount_less_1(self, flags: usize) -> i32 {
         if flags & HEAD == 0 {
             // SAFETY: By the type invariant.
-            let raw = unsafe { compat::page_raw_mapcount(self.0) };
-            // Below -1 it is a page type.
-            return raw.max(-1).wrapping_add(1);
+            return unsafe { compat::page_raw_mapcount(self.0) };
         }
         // SAFETY: A head is never the last of its part of the memory map; reads a word of the next page.
-        unsafe { bindings::ww_folio_large_mapcount(self.0.cast()) }
+        unsafe { bindings::ww_folio_large_mapcount(self.0.cast()) }.wrapping_sub(1)
     }
 
     /// `folio_nr_pages()` without its assertions, by flags that were read before.

@@ -156,6 +156,56 @@ pub(crate) fn offset() -> usize {
     unsafe { bindings::ww_this_cpu_ptr(core::ptr::null_mut()) as usize }
 }
 
+/// The task that runs. Any context.
+#[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
+#[inline(always)]
+pub(crate) fn current() -> *const bindings::task_struct {
+    let task;
+    // SAFETY: A per-CPU variable, hence found through %gs. It is read, no more.
+    unsafe {
+        core::arch::asm!(
+            "mov {}, gs:[rip + {} + {}]",
+            out(reg) task,
+            sym bindings::ww_hot_current,
+            const bindings::WW_AT_CURRENT,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    task
+}
+
+/// As above.
+#[cfg(not(all(target_arch = "x86_64", CONFIG_SMP)))]
+pub(crate) fn current() -> *const bindings::task_struct {
+    // SAFETY: There is always one.
+    unsafe { bindings::get_current() }
+}
+
+/// The number of the CPU that this is; of the one that it was, if the task is moved meanwhile. Any context.
+#[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
+#[inline(always)]
+pub(crate) fn cpu() -> u32 {
+    let cpu: u32;
+    // SAFETY: As above.
+    unsafe {
+        core::arch::asm!(
+            "mov {:e}, gs:[rip + {} + {}]",
+            out(reg) cpu,
+            sym bindings::ww_hot_cpu,
+            const bindings::WW_AT_CPU,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    cpu
+}
+
+/// As above.
+#[cfg(not(all(target_arch = "x86_64", CONFIG_SMP)))]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: Reads the CPU's state.
+    unsafe { bindings::ww_smp_processor_id() }
+}
+
 impl<T: Zeroed> Drop for PerCpu<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant, and nobody uses it any more.

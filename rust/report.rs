@@ -18,6 +18,7 @@ use crate::{
         window::Window,
     },
     page::Page,
+    percpu,
     ring::{Ring, Slot},
     stats::{Counter, Stats},
     text::{Console, Sink},
@@ -293,7 +294,7 @@ impl Reporter {
         let number = self.ring.push(|record| {
             // SAFETY: There is always a current task, which stays while it runs.
             let (pid, comm) = unsafe {
-                let task = bindings::get_current();
+                let task = percpu::current();
                 ((*task).pid, (*task).comm)
             };
             *record = Record {
@@ -318,9 +319,8 @@ impl Reporter {
                 }
                 .into(),
                 when_ns,
-                // SAFETY: Reads a per-CPU variable.
-                cpu: unsafe { bindings::ww_smp_processor_id() },
-                // SAFETY: As above.
+                cpu: percpu::cpu(),
+                // SAFETY: Reads the CPU's state.
                 context: unsafe { bindings::ww_context() },
                 pid,
                 comm: comm.map(compat::byte),

@@ -35,10 +35,13 @@ impl<T> Cell<T> {
 pub(crate) trait Count {
     /// One more. On the cell's own CPU, with preemption disabled. Any context.
     fn one_more(&self);
+
+    /// One less. As above.
+    fn one_less(&self);
 }
 
 macro_rules! count {
-    ($atomic:ty, $inc:literal) => {
+    ($atomic:ty, $inc:literal, $dec:literal) => {
         impl Count for $atomic {
             #[cfg(target_arch = "x86_64")]
             #[inline(always)]
@@ -47,13 +50,26 @@ macro_rules! count {
                 unsafe { core::arch::asm!($inc, in(reg) self.as_ptr(), options(nostack)) };
             }
 
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            fn one_less(&self) {
+                // SAFETY: As above.
+                unsafe { core::arch::asm!($dec, in(reg) self.as_ptr(), options(nostack)) };
+            }
+
             #[cfg(not(target_arch = "x86_64"))]
             #[inline(always)]
             fn one_more(&self) {
                 self.fetch_add(1, Ordering::Relaxed);
             }
+
+            #[cfg(not(target_arch = "x86_64"))]
+            #[inline(always)]
+            fn one_less(&self) {
+                self.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     };
 }
-count!(AtomicU64, "inc qword ptr [{}]");
-count!(AtomicU32, "inc dword ptr [{}]");
+count!(AtomicU64, "inc qword ptr [{}]", "dec qword ptr [{}]");
+count!(AtomicU32, "inc dword ptr [{}]", "dec dword ptr [{}]");

@@ -8,7 +8,7 @@ use crate::{
     detect::window::{Bit, Bucket, Closed, Event, Mark, Marked, Opened, Outcome, Table, Window},
     hook::{tracepoint, Context},
     page::Page,
-    percpu::NoPreempt,
+    percpu::{self, NoPreempt},
     stats::{Counter, Stats},
     sync::STACK,
 };
@@ -158,15 +158,15 @@ impl Windows {
         let mut stack = [0; STACK];
         // SAFETY: There is always a current task, which stays while it runs; the others read the
         // CPU's state, and a stack into an array of that size. Any context.
-        let (pid, comm, cpu, context) = unsafe {
-            let task = bindings::get_current();
+        let (pid, comm, context) = unsafe {
+            let task = percpu::current();
             bindings::stack_trace_save(stack.as_mut_ptr().cast(), STACK as u32, 1);
-            ((*task).pid, (*task).comm, cpu(), bindings::ww_context())
+            ((*task).pid, (*task).comm, bindings::ww_context())
         };
         Event {
             when_ns: now(),
             pid,
-            cpu: cpu as u16,
+            cpu: percpu::cpu() as u16,
             context: context as u16,
             comm: comm.map(compat::byte),
             stack,
@@ -195,13 +195,6 @@ impl Windows {
 pub(crate) fn now() -> u64 {
     // SAFETY: Reads a clock. Any context.
     unsafe { bindings::local_clock() }
-}
-
-/// The CPU that this is.
-#[inline]
-pub(crate) fn cpu() -> u32 {
-    // SAFETY: Reads a per-CPU variable.
-    unsafe { bindings::ww_smp_processor_id() }
 }
 
 /// Marks pages that are freed. `free_pages_prepare()` (mm/page_alloc.c, 6.12) fires

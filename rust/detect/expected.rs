@@ -6,7 +6,7 @@
 //! own. So each kind of context has a note of its own. And a wake that isn't looked at, because its page is not
 //! in the sample for instance, may come after one that has left its note: a note is for one page and bit.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Count, Ordering::Relaxed};
 
 /// The kinds of contexts that interrupt each other: task, softirq, hardirq, NMI.
 pub(crate) const KINDS: usize = 4;
@@ -39,7 +39,11 @@ impl Waiter {
 
 /// The notes of one CPU. All-zero is none.
 #[derive(Default)]
-pub(crate) struct Notes([Note; KINDS]);
+pub(crate) struct Notes {
+    /// How many there are.
+    going_on: AtomicU64,
+    notes: [Note; KINDS],
+}
 
 #[derive(Default)]
 struct Note {
@@ -54,21 +58,24 @@ impl Notes {
     /// Is there no note at all? Mostly so.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|note| note.context.load(Relaxed) == 0)
+        self.going_on.load(Relaxed) == 0
     }
 
     /// A wake of `context`, which is of that kind, begins: its last one is over.
-    #[inline]
     pub(crate) fn begins(&self, kind: usize, context: u64) {
-        let note = &self.0[kind % KINDS];
+        let note = &self.notes[kind % KINDS];
         if note.context.load(Relaxed) == context {
             note.context.store(0, Relaxed);
+            self.going_on.one_less();
         }
     }
 
     /// The wake that has begun is a finding, with that number.
     pub(crate) fn expect(&self, kind: usize, context: u64, wake: Wake, number: u64) {
-        let note = &self.0[kind % KINDS];
+        let note = &self.notes[kind % KINDS];
+        if note.context.load(Relaxed) == 0 {
+            self.going_on.one_more();
+        }
         note.page.store(wake.page, Relaxed);
         note.flag.store(wake.flag.into(), Relaxed);
         note.number.store(number, Relaxed);
@@ -77,7 +84,7 @@ impl Notes {
 
     /// The number of the finding, if `wake`, which `context` is in, is one.
     pub(crate) fn expected(&self, kind: usize, context: u64, wake: Wake) -> Option<u64> {
-        let note = &self.0[kind % KINDS];
+        let note = &self.notes[kind % KINDS];
         (note.context.load(Relaxed) == context
             && note.page.load(Relaxed) == wake.page
             && note.flag.load(Relaxed) == wake.flag.into())

@@ -37,8 +37,8 @@ impl Context {
     #[inline(always)]
     pub(crate) fn id(self) -> u64 {
         if self.0 == 1 {
-            // SAFETY: There is always a current task. Only its address is taken, which is aligned.
-            return unsafe { bindings::get_current() } as u64;
+            // Its address, which is aligned.
+            return percpu::current() as u64;
         }
         let hardirq = self.0 & bindings::WW_HARDIRQ_BITS != 0;
         // Aligned to pages, so the two kinds do not meet.

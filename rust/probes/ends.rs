@@ -13,6 +13,7 @@ use crate::{
     },
     hook::{Entry, Handler},
     page::{self, Page},
+    percpu,
     report::{self, Judged},
     stats::Counter,
     windows,
@@ -38,8 +39,8 @@ impl Shared {
     ///
     /// One look is enough, where the end of writeback takes several: nobody maps what is being read.
     #[inline(always)]
-    fn audit_read(&self, folio: Page, site: Site) {
-        let spare = folio.holders().spare();
+    fn audit_read(&self, folio: Page, flags: usize, site: Site) {
+        let spare = folio.holders_of_read(flags).spare();
         if spare <= 0 {
             self.stats.count(Counter::UnreferencedReads);
         }
@@ -61,7 +62,7 @@ impl Shared {
                 epoch: self.knobs.missed(function),
                 row: site.row as u8,
                 function: function as u8,
-                cpu: windows::cpu() as u16,
+                cpu: percpu::cpu() as u16,
             },
         );
     }
@@ -144,16 +145,16 @@ impl<const FUNCTION: usize> Handler for EndOfBit<FUNCTION> {
         let Some(now) = shared.looks_at(folio) else {
             return;
         };
+        let flags = folio.flags();
         let site = shared.callers.site(function, at);
         if function == Function::EndRead && now.audits_reads() {
-            shared.audit_read(folio, site);
+            shared.audit_read(folio, flags, site);
         }
         let (bit, flag) = match function {
             Function::Private2 => (Bit::Private2, bindings::pageflags_PG_private_2),
             _ => (Bit::Locked, bindings::pageflags_PG_locked),
         };
         // Whoever ends it has begun it, so nobody else may clear it: no race is needed to tell.
-        let flags = folio.flags();
         if flags & (1 << flag) == 0 {
             shared.unbalanced(folio, report::Site::End(flag), flags, at);
         }

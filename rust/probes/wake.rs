@@ -283,9 +283,18 @@ impl Handler for Victim {
     #[inline(always)]
     fn entered(&self, at: Entry<'_>) {
         let shared = &*self.0;
-        if shared.victims.is_empty() {
-            return;
+        if !shared.victims.is_empty() {
+            shared.passed(at);
         }
+    }
+}
+
+impl Shared {
+    /// A leaked wake goes on here, and comes past this waiter.
+    #[cold]
+    #[inline(never)]
+    fn passed(&self, at: Entry<'_>) {
+        let shared = self;
         // SAFETY: The function's first argument is a waiter, which its queue's lock keeps; the last one
         // is what `folio_wake_bit()` has its waiters woken with.
         let Some((number, victim)) =

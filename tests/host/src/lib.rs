@@ -24,17 +24,26 @@ mod sync {
     /// As in the module.
     pub(crate) trait Count {
         fn one_more(&self);
+        fn one_less(&self);
     }
 
     impl Count for AtomicU64 {
         fn one_more(&self) {
             self.fetch_add(1, Ordering::Relaxed);
         }
+
+        fn one_less(&self) {
+            self.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     impl Count for AtomicU32 {
         fn one_more(&self) {
             self.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn one_less(&self) {
+            self.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
