@@ -136,7 +136,9 @@ fn key(function: Function, caller: u64) -> u64 {
     ((function as u64) << 60) | (caller & !(0xf << 60))
 }
 
-/// What one CPU knows of one call site. All-zero is a new one.
+/// What one CPU knows of one call site. All-zero is a new one. What each call counts comes first: it has the row's
+/// address.
+#[repr(C)]
 pub(crate) struct Row {
     calls: AtomicU64,
     none: AtomicU64,

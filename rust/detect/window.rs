@@ -502,23 +502,31 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
     }
 
     /// Closes a window that its context has left behind.
-    #[inline]
+    #[inline(always)]
     fn retire(&self, last: u64, mixed: u64) -> bool {
         let Some((way, generation)) = unpack(last, mixed) else {
             return false;
         };
         let word = &self.buckets[way / WAYS % N].words[way % WAYS];
-        for _ in 0..TRIES {
-            let old = word.load(Relaxed);
-            if old.generation() != generation || old.is_busy() || !old.is_open() {
-                return false;
-            }
-            if word.close(old) {
-                return true;
-            }
-        }
-        false
+        let old = word.load(Relaxed);
+        old.is_open_since(generation) && (word.close(old) || retire_marked(word, generation))
     }
+}
+
+/// As [`Table::retire`], where a mark has come in between.
+#[cold]
+#[inline(never)]
+fn retire_marked(word: &Place, generation: Generation) -> bool {
+    for _ in 1..TRIES {
+        let old = word.load(Relaxed);
+        if !old.is_open_since(generation) {
+            return false;
+        }
+        if word.close(old) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Is `page`, a page plus one or 0, one of `1 << order` pages from `pfn` on?

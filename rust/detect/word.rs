@@ -156,6 +156,13 @@ impl Word {
         self.0 & BIT != 0
     }
 
+    /// Is it an open window, and still that one? Whoever opens another there has taken the next generation, and
+    /// its word has no bit until it is open.
+    #[inline(always)]
+    pub(super) fn is_open_since(self, generation: Generation) -> bool {
+        self.0 & GENERATION == generation.0 && self.is_open()
+    }
+
     /// Is somebody about to open a window there?
     #[inline(always)]
     pub(super) fn is_busy(self) -> bool {
