@@ -30,6 +30,15 @@ pub fn stats(text: &str) -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// How functions are hooked, by `stats`: those that are.
+pub fn hooks(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("hook_")?.split_once(": "))
+        .filter(|(_, way)| *way != "off")
+        .map(|(function, way)| (function.to_string(), way.to_string()))
+        .collect()
+}
+
 /// Those findings that there are, by verdict; `count` says how many a counter has.
 pub fn findings(count: impl Fn(&str) -> u64) -> BTreeMap<String, u64> {
     FINDINGS
@@ -178,6 +187,10 @@ mod tests {
 
     #[test]
     fn numbers_are_taken() {
+        assert_eq!(
+            hooks("wake: 12\nhook_wake: direct\nhook_unlock: off\n"),
+            BTreeMap::from([("wake".to_string(), "direct".to_string())])
+        );
         let all = stats("wake: 12\nzero_ref: 0\nversion: x\n\n");
         assert_eq!(all.get("wake"), Some(&12));
         assert_eq!(all.len(), 2);

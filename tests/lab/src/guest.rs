@@ -165,6 +165,9 @@ pub struct Record {
     pub verdicts: BTreeMap<String, u64>,
     /// wakewatch's counters, by script, where the guest lived to save them.
     pub stats: BTreeMap<String, BTreeMap<String, u64>>,
+    /// How each function was hooked that was, by the last of its scripts.
+    #[serde(default)]
+    pub hooks: BTreeMap<String, String>,
     pub kernel_said: Option<String>,
     /// Guest time of that line.
     pub kernel_said_at: Option<f64>,
@@ -287,10 +290,6 @@ pub fn is_hidden(path: &Path) -> bool {
 /// Boots it, once more if QEMU is at fault, and writes everything down.
 pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest> {
     let mut retries = Vec::new();
-    // One that the lab has not built knows nothing of itself.
-    if let Ok(kernel) = Which::of(&boot.kernel) {
-        lab.tally().booted.insert(kernel);
-    }
     loop {
         let dir = run_dir.join(&boot.name);
         let begun = Instant::now();
@@ -324,7 +323,11 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
             tests: counts,
             exit_status: console.ended(),
             verdicts: count_verdicts(&console.reports(console.all())),
-            stats: read_stats(&dir),
+            stats: read_stats(&dir, debugfs::stats),
+            hooks: read_stats(&dir, debugfs::hooks)
+                .into_values()
+                .flatten()
+                .collect(),
             kernel_said: splat.map(|s| s.summary()),
             kernel_said_at: splat.map(|s| s.time),
             accel,
@@ -338,6 +341,11 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
         };
         result.live = live::collect(lab, boot, &console, &result, &dir)?;
         write_files(&dir, &boot.kernel, &console, &tests, &mut result)?;
+        // One that the lab has not built knows nothing of itself.
+        if let Ok(kernel) = Which::of(&boot.kernel) {
+            let hooks = result.hooks.clone();
+            lab.tally().booted.entry(kernel).or_default().extend(hooks);
+        }
         return Ok(Guest {
             dir,
             console,
@@ -554,14 +562,14 @@ fn host_name(name: &str) -> String {
         .collect()
 }
 
-/// The counters that lib.sh's save_reports() left, by script.
-fn read_stats(dir: &Path) -> BTreeMap<String, BTreeMap<String, u64>> {
+/// What `read` makes of the counters that lib.sh's save_reports() left, by script.
+fn read_stats<T>(dir: &Path, read: impl Fn(&str) -> T) -> BTreeMap<String, T> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|ext| ext == "stats") {
             if let (Some(name), Ok(text)) = (path.file_stem(), fs::read_to_string(&path)) {
-                all.insert(name.to_string_lossy().into_owned(), debugfs::stats(&text));
+                all.insert(name.to_string_lossy().into_owned(), read(&text));
             }
         }
     }

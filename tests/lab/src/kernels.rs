@@ -7,7 +7,7 @@ use crate::env::{self, Kernel, Lab};
 use crate::table::table;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,13 @@ struct Ran {
     ok: bool,
     /// If it is not.
     why: String,
+    /// How functions were hooked: each that was.
+    #[serde(default)]
+    hooks: BTreeMap<String, String>,
 }
+
+/// Kernels, and how functions were hooked on each.
+pub type Hooked = BTreeMap<Which, BTreeMap<String, String>>;
 
 impl Which {
     pub fn of(kernel: &Kernel) -> Result<Self> {
@@ -99,15 +105,16 @@ fn file(cache: &Path) -> PathBuf {
 }
 
 /// Keeps what became of `what` on these kernels. In one write: other labs may be at it.
-pub fn keep(lab: &Lab, kernels: &BTreeSet<Which>, what: &str, wrong: Option<String>) -> Result<()> {
+pub fn keep(lab: &Lab, kernels: &Hooked, what: &str, wrong: Option<String>) -> Result<()> {
     let mut text = String::new();
-    for kernel in kernels {
+    for (kernel, hooks) in kernels {
         let ran = Ran {
             at: env::now(),
             kernel: kernel.clone(),
             what: what.to_string(),
             ok: wrong.is_none(),
             why: wrong.clone().unwrap_or_default(),
+            hooks: hooks.clone(),
         };
         text.push_str(&serde_json::to_string(&ran)?);
         text.push('\n');
@@ -159,6 +166,7 @@ fn page(all: &[Ran]) -> comfy_table::Table {
         "configuration",
         "what",
         "runs?",
+        "hooks",
         "date",
     ]);
     for ((kernel, what), ran) in last {
@@ -172,10 +180,27 @@ fn page(all: &[Ran]) -> comfy_table::Table {
                 true => "ok".to_string(),
                 false => format!("no: {}", ran.why),
             },
+            ways(&ran.hooks),
             day(&ran.at),
         ]);
     }
     out
+}
+
+/// "direct" if all functions were hooked so, else which was how.
+fn ways(hooks: &BTreeMap<String, String>) -> String {
+    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (function, way) in hooks {
+        all.entry(way).or_default().push(function);
+    }
+    match all.len() {
+        0 | 1 => all.into_keys().collect(),
+        _ => all
+            .into_iter()
+            .map(|(way, functions)| format!("{way}: {}", functions.join(" ")))
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
 }
 
 /// "2026-11-27", of "20261127-141500".
@@ -211,6 +236,20 @@ mod tests {
     }
 
     #[test]
+    fn hooks_of_one_kind_and_of_two() {
+        let hooks = |all: &[(&str, &str)]| {
+            let all = all.iter().map(|(a, b)| (a.to_string(), b.to_string()));
+            ways(&all.collect())
+        };
+        assert_eq!(hooks(&[]), "");
+        assert_eq!(hooks(&[("wake", "direct"), ("start", "direct")]), "direct");
+        assert_eq!(
+            hooks(&[("wake", "kprobe"), ("past", "direct"), ("start", "direct")]),
+            "direct: past start; kprobe: wake"
+        );
+    }
+
+    #[test]
     fn the_last_one_counts() {
         let kernel = Which {
             release: "7.3.4".into(),
@@ -224,6 +263,7 @@ mod tests {
             what: "repro".into(),
             ok,
             why: why.into(),
+            hooks: BTreeMap::new(),
         };
         let all = [
             ran("20261126-101500", false, "11 of 12 rows"),

@@ -14,7 +14,7 @@ use crate::kernels::Which;
 use crate::table::table;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -47,8 +47,8 @@ pub struct Live {
 /// What a run's summary has to say besides its results.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Kernels that a guest was booted with.
-    pub booted: BTreeSet<Which>,
+    /// Kernels that a guest was booted with, and how functions were hooked there.
+    pub booted: BTreeMap<Which, BTreeMap<String, String>>,
     live: Vec<Live>,
     /// Guests that were booted again, each with the reason.
     repeated: Vec<String>,

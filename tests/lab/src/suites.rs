@@ -5,7 +5,7 @@
 use crate::console::MARK_START;
 use crate::env::{self, Lab, Needs};
 use crate::guest::{self, Boot, Guest, Record};
-use crate::kernels::{self, Which};
+use crate::kernels::{self, Hooked, Which};
 use crate::ktap::{self, Counts, Status, Test};
 use crate::kvm::{self, Accel};
 use crate::matrix;
@@ -23,7 +23,7 @@ use anyhow::{bail, Context, Result};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -239,10 +239,12 @@ impl Run<'_> {
 
     /// For `lab kernels`: of each kernel that the suite has booted.
     fn keep(&self, test: &Test) -> Result<()> {
-        let kernels = self.boots.iter().map(|boot| boot.kernel.as_str());
-        let kernels: BTreeSet<Which> = kernels
-            .map(|key| Which::of(&self.lab.kernel(key)?))
-            .collect::<Result<_>>()?;
+        let mut kernels = Hooked::new();
+        for boot in &self.boots {
+            let kernel = Which::of(&self.lab.kernel(&boot.kernel)?)?;
+            let hooks = boot.hooks.clone();
+            kernels.entry(kernel).or_default().extend(hooks);
+        }
         let failed = failures(test, "");
         let wrong = failed.first().map(|first| match failed.len() {
             1 => first.clone(),

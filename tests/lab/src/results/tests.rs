@@ -18,6 +18,7 @@ fn record() -> Record {
         exit_status: None,
         verdicts: numbers("unreferenced"),
         stats: BTreeMap::from([("program".to_string(), numbers("wake"))]),
+        hooks: BTreeMap::new(),
         kernel_said: None,
         kernel_said_at: Some(1.5),
         accel: Accel::Tcg,
