@@ -41,6 +41,12 @@ fexit_on() {
 	insmod "${WW_KO%.ko}_fexit.ko" function="$1"
 }
 
+# calls_bpf FUNCTION: directly; that is said in a line of its own, after the function's.
+calls_bpf() {
+	awk -v f="$1" '/^[^[:space:]]/ { its = $1 == f } its && /bpf_trampoline/ { found = 1 } END { exit !found }' \
+		"$T/enabled_functions"
+}
+
 # bpf_on KIND FUNCTION: a BPF program at its entry (kfunc) or at its exit (kretfunc), which ftrace calls directly.
 bpf_on() {
 	local out=$WW_OUT/bpf-$1-$2
@@ -48,7 +54,7 @@ bpf_on() {
 	BPF_PROGRAMS+=($!)
 	# Where there is a direct call already, bpftrace ends.
 	while kill -0 $! 2>/dev/null; do
-		! grep -q "^$2 .*bpf_trampoline" "$T/enabled_functions" || return 0
+		! calls_bpf "$2" || return 0
 		sleep 0.2
 	done
 	tail -n 3 "$out" >&2
