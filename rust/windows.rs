@@ -5,7 +5,9 @@
 
 use crate::{
     bindings, compat,
-    detect::window::{Bit, Bucket, Closed, Event, Mark, Marked, Opened, Outcome, Table, Window},
+    detect::window::{
+        Bit, Bucket, Closed, Event, Fate, Mark, Marked, Opened, Outcome, Table, Window,
+    },
     hook::{tracepoint, Context},
     page::Page,
     percpu::{self, NoPreempt},
@@ -60,22 +62,25 @@ impl Windows {
     /// Opens a window. For handlers of functions.
     #[inline(always)]
     pub(crate) fn open(&self, page: Page, bit: Bit, context: Context, opened: Opened) {
-        let Outcome {
-            open,
-            overwrote,
-            retired,
-        } = self.table.open(page.key(), bit, context.id(), opened);
-        let stats = self.stats.here();
-        stats.count(if open {
-            Counter::WindowsOpened
-        } else {
-            Counter::WindowsDropped
-        });
-        if retired {
-            stats.count(Counter::WindowsRetired);
+        let Outcome { fate, retired } = self.table.open(page.key(), bit, context.id(), opened);
+        match fate {
+            Fate::Open => self.stats.count(Counter::WindowsOpened),
+            fate => self.not_simply(fate),
         }
-        if overwrote {
-            stats.count(Counter::WindowsOverwritten);
+        if retired {
+            self.stats.count(Counter::WindowsRetired);
+        }
+    }
+
+    /// Another one had to go for it, or it was dropped.
+    #[cold]
+    #[inline(never)]
+    fn not_simply(&self, fate: Fate) {
+        if fate == Fate::Dropped {
+            self.stats.count(Counter::WindowsDropped);
+        } else {
+            self.stats.count(Counter::WindowsOpened);
+            self.stats.count(Counter::WindowsOverwritten);
         }
     }
 

@@ -89,13 +89,32 @@ impl Window {
     }
 }
 
+/// What became of a window that was to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Open,
+    /// It is open, and another context's window had to go for it.
+    Overwrote,
+    /// It is not, since others were at the bucket.
+    Dropped,
+}
+
+// The module needs neither: it counts by which of the three.
+#[allow(dead_code)]
+impl Fate {
+    pub(crate) fn open(self) -> bool {
+        self != Self::Dropped
+    }
+
+    pub(crate) fn overwrote(self) -> bool {
+        self == Self::Overwrote
+    }
+}
+
 /// What became of [`Table::open`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// The window is open. Else it was dropped, since others were at the bucket.
-    pub(crate) open: bool,
-    /// Another context's window had to go for it.
-    pub(crate) overwrote: bool,
+    pub(crate) fate: Fate,
     /// The context's last window had not been woken and is closed now.
     pub(crate) retired: bool,
 }
@@ -260,43 +279,56 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
     /// `context` is any number but 0 that tells flows of execution apart.
     #[inline(always)]
     pub(crate) fn open(&self, pfn: u64, bit: Bit, context: u64, opened: Opened) -> Outcome {
-        let mut outcome = Outcome::default();
-        let (first, bucket) = self.bucket(pfn);
-        let key = Key::new(pfn, bit);
-        let mixed = mix(context);
-        let last = &self.last[(mixed >> HASH_SHIFT) as usize % CONTEXTS];
+        let opening = Opening {
+            context,
+            mixed: mix(context),
+            key: Key::new(pfn, bit),
+            opened,
+        };
+        let last = self.last(opening.mixed);
         // Its own first: the place may be the one that is wanted.
-        outcome.retired = self.retire(last.load(Relaxed), mixed);
-        for _ in 0..TRIES {
-            let Some((way, old, same)) = place(bucket, key, context, opened.when_ns) else {
-                return outcome;
+        let retired = self.retire(last.load(Relaxed), opening.mixed);
+        let (first, bucket) = self.bucket(pfn);
+        let (way, old) = opening.empty(bucket);
+        if way != WAYS && opening.take(last, bucket, first, way, old) {
+            return Outcome {
+                fate: Fate::Open,
+                retired,
             };
-            let (word, details) = (&bucket.words[way % WAYS], &bucket.details[way % WAYS]);
-            let opening = old.opening();
-            if word.replace(old, opening, Acquire).is_err() {
-                continue;
-            }
-            fence(Release);
-            details.context.store(context, Relaxed);
-            details.when_ns.store(opened.when_ns, Relaxed);
-            details.caller.store(opened.caller, Relaxed);
-            details.epoch.store(opened.epoch, Relaxed);
-            let place = (u64::from(opened.slot) << 32)
-                | (u64::from(opened.row) << 24)
-                | (u64::from(opened.function) << 16)
-                | u64::from(opened.cpu);
-            details.place.store(place, Relaxed);
-            word.store(opening.open(key), Release);
-            outcome.open = true;
-            outcome.retired |= same;
-            outcome.overwrote = !same && old.is_open();
-            last.store(
-                pack(mixed, (first | way) as u64, opening.generation()),
-                Relaxed,
-            );
-            return outcome;
         }
-        outcome
+        let Outcome { fate, retired: own } = self.open_full(pfn, opening);
+        Outcome {
+            fate,
+            retired: retired || own,
+        }
+    }
+
+    /// As [`Self::open`], where a bucket is not as it mostly is: it has a window of the same context, page and bit,
+    /// it is full, or others are at it.
+    #[cold]
+    #[inline(never)]
+    fn open_full(&self, pfn: u64, opening: Opening) -> Outcome {
+        let (first, bucket) = self.bucket(pfn);
+        let last = self.last(opening.mixed);
+        for _ in 0..TRIES {
+            let Some((way, old, same)) = opening.place(bucket) else {
+                break;
+            };
+            if opening.take(last, bucket, first, way, old) {
+                let fate = match !same && old.is_open() {
+                    true => Fate::Overwrote,
+                    false => Fate::Open,
+                };
+                return Outcome {
+                    fate,
+                    retired: same,
+                };
+            }
+        }
+        Outcome {
+            fate: Fate::Dropped,
+            retired: false,
+        }
     }
 
     /// Closes the context's last window, and opens none: for a handler at the entry of a function that clears a
@@ -304,7 +336,7 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
     #[inline(always)]
     pub(crate) fn none(&self, context: u64) -> bool {
         let mixed = mix(context);
-        let last = &self.last[(mixed >> HASH_SHIFT) as usize % CONTEXTS];
+        let last = self.last(mixed);
         let left = last.load(Relaxed);
         // Mostly this context has closed it itself, and said so.
         left != 0 && {
@@ -448,6 +480,12 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         (index * WAYS, &self.buckets[index])
     }
 
+    /// Where the last window of a context is remembered, by its hash.
+    #[inline(always)]
+    fn last(&self, mixed: u64) -> &AtomicU64 {
+        &self.last[(mixed >> HASH_SHIFT) as usize % CONTEXTS]
+    }
+
     #[inline(always)]
     fn mark_bucket(
         &self,
@@ -549,44 +587,104 @@ fn traces(word: Word, details: &Details) -> [Trace; Mark::COUNT] {
     traces
 }
 
-/// A way for a new window: one with a window of the same context, page and bit (a wake must not
-/// find two), an empty one, or the one that was opened first. The word that made it the choice comes
-/// along, since when that has changed so may have the choice, and whether it is the same window's.
-#[inline(always)]
-fn place(bucket: &Bucket, key: Key, context: u64, now: u64) -> Option<(usize, Word, bool)> {
-    let (mut empty, mut word) = (WAYS, Word::EMPTY);
-    for way in (0..WAYS).rev() {
-        let old = bucket.words[way].load(Acquire);
-        if old.is_free() {
-            (empty, word) = (way, old);
-        } else if old.is(key) && bucket.details[way].context.load(Relaxed) == context {
-            return Some((way, old, true));
-        }
-    }
-    if empty != WAYS {
-        return Some((empty, word, false));
-    }
-    oldest(bucket, now)
+/// A window that is about to be opened.
+#[derive(Clone, Copy)]
+struct Opening {
+    context: u64,
+    /// Its hash.
+    mixed: u64,
+    key: Key,
+    opened: Opened,
 }
 
-#[cold]
-#[inline(never)]
-fn oldest(bucket: &Bucket, now: u64) -> Option<(usize, Word, bool)> {
-    let mut oldest = None;
-    let mut age = 0;
-    for (way, (word, details)) in bucket.ways().enumerate() {
-        let old = word.load(Acquire);
-        if old.is_busy() {
-            continue;
+impl Opening {
+    /// An empty way, and what it has; [`WAYS`] if there is none, or if the context has a window of that page and
+    /// bit already. For the usual case: [`Self::place`] knows the others.
+    #[inline(always)]
+    fn empty(&self, bucket: &Bucket) -> (usize, Word) {
+        let (mut empty, mut word) = (WAYS, Word::EMPTY);
+        for way in (0..WAYS).rev() {
+            let old = bucket.words[way].load(Acquire);
+            if old.is_free() {
+                (empty, word) = (way, old);
+            } else if self.is_own(bucket, way, old) {
+                return (WAYS, Word::EMPTY);
+            }
         }
-        // The clocks of two CPUs may differ a little.
-        let since = now.saturating_sub(details.when_ns.load(Relaxed));
-        if oldest.is_none() || since > age {
-            oldest = Some((way, old, false));
-            age = since;
-        }
+        (empty, word)
     }
-    oldest
+
+    /// A way for a new window: one with a window of the same context, page and bit (a wake must not
+    /// find two), an empty one, or the one that was opened first. The word that made it the choice comes
+    /// along, since when that has changed so may have the choice, and whether it is the same window's.
+    fn place(&self, bucket: &Bucket) -> Option<(usize, Word, bool)> {
+        for way in (0..WAYS).rev() {
+            let old = bucket.words[way].load(Acquire);
+            if self.is_own(bucket, way, old) {
+                return Some((way, old, true));
+            }
+        }
+        let (way, word) = self.empty(bucket);
+        if way != WAYS {
+            return Some((way, word, false));
+        }
+        self.oldest(bucket)
+    }
+
+    /// Is there a window of the same context, page and bit?
+    #[inline(always)]
+    fn is_own(&self, bucket: &Bucket, way: usize, word: Word) -> bool {
+        word.is(self.key) && bucket.details[way].context.load(Relaxed) == self.context
+    }
+
+    fn oldest(&self, bucket: &Bucket) -> Option<(usize, Word, bool)> {
+        let mut oldest = None;
+        let mut age = 0;
+        for (way, (word, details)) in bucket.ways().enumerate() {
+            let old = word.load(Acquire);
+            if old.is_busy() {
+                continue;
+            }
+            // The clocks of two CPUs may differ a little.
+            let since = self
+                .opened
+                .when_ns
+                .saturating_sub(details.when_ns.load(Relaxed));
+            if oldest.is_none() || since > age {
+                oldest = Some((way, old, false));
+                age = since;
+            }
+        }
+        oldest
+    }
+
+    /// Opens it in a way that has `old`, and remembers that in `last`; `false` if somebody else has come first.
+    /// `first` is the number of the bucket's first way.
+    #[inline(always)]
+    fn take(&self, last: &AtomicU64, bucket: &Bucket, first: usize, way: usize, old: Word) -> bool {
+        let (word, details) = (&bucket.words[way % WAYS], &bucket.details[way % WAYS]);
+        let opening = old.opening();
+        if word.replace(old, opening, Acquire).is_err() {
+            return false;
+        }
+        fence(Release);
+        let opened = &self.opened;
+        details.context.store(self.context, Relaxed);
+        details.when_ns.store(opened.when_ns, Relaxed);
+        details.caller.store(opened.caller, Relaxed);
+        details.epoch.store(opened.epoch, Relaxed);
+        let place = (u64::from(opened.slot) << 32)
+            | (u64::from(opened.row) << 24)
+            | (u64::from(opened.function) << 16)
+            | u64::from(opened.cpu);
+        details.place.store(place, Relaxed);
+        word.store(opening.open(self.key), Release);
+        last.store(
+            pack(self.mixed, (first | way) as u64, opening.generation()),
+            Relaxed,
+        );
+        true
+    }
 }
 
 /// In 64 bits: 30 of the context, 16 for the way, 18 of its generation. A context whose bits are

@@ -129,8 +129,8 @@ fn compare<const N: usize>(steps: Vec<Step>) -> Result<(), TestCaseError> {
                         cpu: context as u16,
                     },
                 );
-                prop_assert!(outcome.open, "nobody else is there");
-                lost |= outcome.overwrote;
+                prop_assert!(outcome.fate.open(), "nobody else is there");
+                lost |= outcome.fate.overwrote();
                 // A context has one window at a time.
                 model.open.retain(|key, _| key.2 != context);
                 model

@@ -97,7 +97,7 @@ fn windows() -> Shared<Windows> {
 /// Opens the window number `id`, which is its time as well, and must succeed.
 fn open(table: &Windows, pfn: u64, context: u64, id: u64) {
     assert!(
-        table.open(pfn, WRITEBACK, context, opened(id)).open,
+        table.open(pfn, WRITEBACK, context, opened(id)).fate.open(),
         "dropped"
     );
 }
