@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Switching that fails half-way: what the files say is what is on. Kprobes are switched off as a whole, so
-# that none can be armed.
+# that none can be armed, or ftrace, without which nothing can be hooked.
 #
 # kernel: any
 # memory: 512M
@@ -18,6 +18,10 @@ KPROBES=/sys/kernel/debug/kprobes
 
 kprobes() {
 	echo "$1" >"$KPROBES/enabled"
+}
+
+ftrace() {
+	echo "$1" >/proc/sys/kernel/ftrace_enabled
 }
 
 # Tracepoints and probes of ours, armed or not, by a name each.
@@ -51,23 +55,28 @@ delays() {
 	[ "$(ww_stat delays)" -gt "$before" ] || { echo "delays nothing"; return 1; }
 }
 
-plan 10
+plan 12
 setup_loop
 load_wakewatch hook=kprobe always=1
 echo 0 >"$WW_DEBUGFS/enable"
 kprobes 0
 check "enable=1 can't be had: it stays 0" refused enable 1
-for place in before-wake before-clear after-clear after-wake; do
-	check "nor a delay $place: there is none" refused amplify "where=$place us=10"
+check "nor a delay before-wake: there is none" refused amplify "where=before-wake us=10"
+ftrace 0
+for place in before-clear after-clear after-wake; do
+	check "nor, without ftrace, a delay $place: there is none" refused amplify "where=$place us=10"
 done
+ftrace 1
+echo "where=after-clear us=10" >"$WW_DEBUGFS/amplify"
+check "a delay at a return needs no kprobe" delays
+check "another delay can't be had: that one stays" refused amplify "where=before-wake us=20"
+check "nor enable=1: it stays 0" refused enable 1
+check "and it still delays" delays
 kprobes 1
 echo 1 >"$WW_DEBUGFS/enable"
 check "afterwards it can" works
-echo "where=after-clear us=10" >"$WW_DEBUGFS/amplify"
-check "which delays" delays
 kprobes 0
-check "another delay can't be had: that one stays" refused amplify "where=after-wake us=20"
-check "nor a knob: it stays" refused config "unlock=1"
+check "a knob can't be had: it stays" refused config "unlock=1"
 kprobes 1
-check "and it still delays" delays
+check "and it delays, all the time" delays
 finish
