@@ -113,12 +113,11 @@ pub fn verb(lab: &Lab, runs: &[PathBuf]) -> Result<bool> {
     let saved = merge(runs.iter().map(load).collect::<Result<Vec<_>>>()?)?;
     let dir = lab.run_dir("xfstests-merge")?;
     saved.write(lab, &dir, &[])?;
-    fs::write(
-        dir.join("runs"),
-        runs.iter()
-            .map(|run| format!("{}\n", run.display()))
-            .collect::<String>(),
-    )?;
+    let lines: Vec<String> = runs
+        .iter()
+        .map(|run| format!("{}\n", run.display()))
+        .collect();
+    fs::write(dir.join("runs"), lines.concat())?;
     Ok(saved.tell(&dir))
 }
 
