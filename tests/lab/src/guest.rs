@@ -23,6 +23,7 @@ use nix::time::{clock_getcpuclockid, clock_gettime, ClockId};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -290,8 +291,9 @@ pub fn is_hidden(path: &Path) -> bool {
 /// Boots it, once more if QEMU is at fault, and writes everything down.
 pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest> {
     let mut retries = Vec::new();
+    let dir = run_dir.join(&boot.name);
+    let given = files(&dir)?;
     loop {
-        let dir = run_dir.join(&boot.name);
         let begun = Instant::now();
         let (console, limit) = run_once(lab, accel, &dir, boot)?;
         let again = boot.repeat && retries.is_empty() && !interrupted();
@@ -300,7 +302,7 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
             let why = format!("QEMU {} {fault}", lab.qemu_version);
             lab.tally().repeated(&boot.name, &why);
             retries.push(why);
-            fs::rename(&dir, run_dir.join(format!("{}.thrown-away", boot.name)))?;
+            set_aside(&dir, &given)?;
             continue;
         }
         let tests = ktap::parse(console.results());
@@ -562,6 +564,34 @@ fn host_name(name: &str) -> String {
         .collect()
 }
 
+/// The names of the files in `dir`, which need not be there.
+fn files(dir: &Path) -> Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    if dir.exists() {
+        for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.push(entry.file_name());
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Puts what a boot has left aside, for who wants to see it, and those files back that the next one needs as well:
+/// what the verb has put there for the guest.
+fn set_aside(dir: &Path, given: &[OsString]) -> Result<()> {
+    let mut away = dir.as_os_str().to_os_string();
+    away.push(".thrown-away");
+    let away = PathBuf::from(away);
+    fs::rename(dir, &away)?;
+    fs::create_dir_all(dir)?;
+    for name in given {
+        fs::copy(away.join(name), dir.join(name))?;
+    }
+    Ok(())
+}
+
 /// What `read` makes of the counters that lib.sh's save_reports() left, by script.
 fn read_stats<T>(dir: &Path, read: impl Fn(&str) -> T) -> BTreeMap<String, T> {
     let mut all = BTreeMap::new();
@@ -627,6 +657,23 @@ fn write_files(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What `lab run` has a guest do is a file in the guest's folder.
+    #[test]
+    fn a_second_boot_is_given_what_the_first_was() {
+        let dir = std::env::temp_dir().join(format!("lab-aside-{}", std::process::id()));
+        let guest = dir.join("7.3-run");
+        fs::create_dir_all(&guest).unwrap();
+        fs::write(guest.join("command"), "true").unwrap();
+        let given = files(&guest).unwrap();
+        fs::write(guest.join("console.log"), "no line").unwrap();
+        set_aside(&guest, &given).unwrap();
+        assert_eq!(files(&guest).unwrap(), ["command"]);
+        assert_eq!(fs::read_to_string(guest.join("command")).unwrap(), "true");
+        let away = fs::read_to_string(dir.join("7.3-run.thrown-away/console.log"));
+        assert_eq!(away.unwrap(), "no line");
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn stages_follow_each_other() {
