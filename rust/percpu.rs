@@ -131,22 +131,32 @@ unsafe fn this_cpu_ptr(at: *mut kernel::ffi::c_void) -> *mut kernel::ffi::c_void
 #[cfg(not(all(target_arch = "x86_64", CONFIG_SMP)))]
 use bindings::ww_this_cpu_ptr as this_cpu_ptr;
 
+/// A variable of this CPU's, or a word `at` so many bytes in it, as `this_cpu_read()` has it
+/// (arch/x86/include/asm/percpu.h, 6.12).
+#[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
+macro_rules! this_cpu_read {
+    ($mov:literal, $variable:path, $at:expr) => {{
+        let word;
+        // SAFETY: A per-CPU variable, hence found through %gs. It is read, no more.
+        unsafe {
+            core::arch::asm!(
+                $mov,
+                out(reg) word,
+                sym $variable,
+                const $at,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        word
+    }};
+}
+
 /// How far per-CPU memory of this CPU is from where it is said to be: another number for each CPU, and aligned
 /// to pages. This CPU's for as long as preemption is disabled.
 #[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
 #[inline(always)]
 pub(crate) fn offset() -> usize {
-    let offset: usize;
-    // SAFETY: `this_cpu_off` is a per-CPU variable, hence found through %gs. It is read, no more.
-    unsafe {
-        core::arch::asm!(
-            "mov {}, gs:[rip + {}]",
-            out(reg) offset,
-            sym bindings::this_cpu_off,
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    offset
+    this_cpu_read!("mov {}, gs:[rip + {} + {}]", bindings::this_cpu_off, 0)
 }
 
 /// As above.
@@ -160,18 +170,11 @@ pub(crate) fn offset() -> usize {
 #[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
 #[inline(always)]
 pub(crate) fn current() -> *const bindings::task_struct {
-    let task;
-    // SAFETY: A per-CPU variable, hence found through %gs. It is read, no more.
-    unsafe {
-        core::arch::asm!(
-            "mov {}, gs:[rip + {} + {}]",
-            out(reg) task,
-            sym bindings::ww_hot_current,
-            const bindings::WW_AT_CURRENT,
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    task
+    this_cpu_read!(
+        "mov {}, gs:[rip + {} + {}]",
+        bindings::ww_hot_current,
+        bindings::WW_AT_CURRENT
+    )
 }
 
 /// As above.
@@ -185,18 +188,11 @@ pub(crate) fn current() -> *const bindings::task_struct {
 #[cfg(all(target_arch = "x86_64", CONFIG_SMP))]
 #[inline(always)]
 pub(crate) fn cpu() -> u32 {
-    let cpu: u32;
-    // SAFETY: As above.
-    unsafe {
-        core::arch::asm!(
-            "mov {:e}, gs:[rip + {} + {}]",
-            out(reg) cpu,
-            sym bindings::ww_hot_cpu,
-            const bindings::WW_AT_CPU,
-            options(nostack, readonly, preserves_flags),
-        );
-    }
-    cpu
+    this_cpu_read!(
+        "mov {:e}, gs:[rip + {} + {}]",
+        bindings::ww_hot_cpu,
+        bindings::WW_AT_CPU
+    )
 }
 
 /// As above.

@@ -99,18 +99,6 @@ pub(crate) enum Fate {
     Dropped,
 }
 
-// The module needs neither: it counts by which of the three.
-#[allow(dead_code)]
-impl Fate {
-    pub(crate) fn open(self) -> bool {
-        self != Self::Dropped
-    }
-
-    pub(crate) fn overwrote(self) -> bool {
-        self == Self::Overwrote
-    }
-}
-
 /// What became of [`Table::open`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {

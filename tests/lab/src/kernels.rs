@@ -4,12 +4,12 @@
 //! `kernels.jsonl`; `lab kernels` prints the last one of each kind. Nothing of it is written by hand.
 
 use crate::env::{self, Kernel, Lab};
+use crate::jsonl;
 use crate::table::table;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A kernel, whatever patches it has.
@@ -104,45 +104,24 @@ fn file(cache: &Path) -> PathBuf {
     cache.join("kernels.jsonl")
 }
 
-/// Keeps what became of `what` on these kernels. In one write: other labs may be at it.
+/// Keeps what became of `what` on these kernels.
 pub fn keep(lab: &Lab, kernels: &Hooked, what: &str, wrong: Option<String>) -> Result<()> {
-    let mut text = String::new();
-    for (kernel, hooks) in kernels {
-        let ran = Ran {
-            at: env::now(),
-            kernel: kernel.clone(),
-            what: what.to_string(),
-            ok: wrong.is_none(),
-            why: wrong.clone().unwrap_or_default(),
-            hooks: hooks.clone(),
-        };
-        text.push_str(&serde_json::to_string(&ran)?);
-        text.push('\n');
-    }
-    let path = file(&lab.cache);
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| path.display().to_string())
+    let ran = |(kernel, hooks): (&Which, &BTreeMap<String, String>)| Ran {
+        at: env::now(),
+        kernel: kernel.clone(),
+        what: what.to_string(),
+        ok: wrong.is_none(),
+        why: wrong.clone().unwrap_or_default(),
+        hooks: hooks.clone(),
+    };
+    let all: Vec<Ran> = kernels.iter().map(ran).collect();
+    jsonl::keep(&file(&lab.cache), &all)
 }
 
 /// `lab kernels`: the last result of each kind on each kernel.
 pub fn verb(lab: &Lab) -> Result<bool> {
     let path = file(&lab.cache);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(err) => return Err(err).with_context(|| path.display().to_string()),
-    };
-    let all: Vec<Ran> = text
-        .lines()
-        .enumerate()
-        .map(|(n, line)| {
-            serde_json::from_str(line).with_context(|| format!("{}:{}", path.display(), n + 1))
-        })
-        .collect::<Result<_>>()?;
+    let all: Vec<Ran> = jsonl::read(&path)?;
     if all.is_empty() {
         println!(
             "nothing has run on a kernel yet; it would be in {}",

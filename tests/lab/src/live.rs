@@ -10,13 +10,12 @@ use crate::certainty::spread;
 use crate::console::{Console, Findings};
 use crate::env::Lab;
 use crate::guest::{Boot, Record};
-use crate::kernels::Which;
+use crate::jsonl;
+use crate::kernels::Hooked;
 use crate::table::table;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A loss of the live read race.
@@ -48,7 +47,7 @@ pub struct Live {
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Kernels that a guest was booted with, and how functions were hooked there.
-    pub booted: BTreeMap<Which, BTreeMap<String, String>>,
+    pub booted: Hooked,
     live: Vec<Live>,
     /// Guests that were booted again, each with the reason.
     repeated: Vec<String>,
@@ -105,7 +104,7 @@ pub fn collect(
     }
     let all = of_guest(console, result, log);
     if !all.is_empty() {
-        keep(&lab.cache, &all).context("findings.jsonl")?;
+        jsonl::keep(&file(&lab.cache), &all)?;
         lab.tally().live.extend(all.iter().cloned());
     }
     Ok(all)
@@ -164,35 +163,10 @@ fn file(cache: &Path) -> PathBuf {
     cache.join("findings.jsonl")
 }
 
-/// In one write: other labs may be at it.
-fn keep(cache: &Path, all: &[Live]) -> Result<()> {
-    let mut text = String::new();
-    for live in all {
-        text.push_str(&serde_json::to_string(live)?);
-        text.push('\n');
-    }
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(file(cache))?;
-    Ok(file.write_all(text.as_bytes())?)
-}
-
 /// `lab findings`: all that were kept, by kernel, caller and what the page was, and the newest story.
 pub fn verb(lab: &Lab, stories: usize) -> Result<bool> {
     let path = file(&lab.cache);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(err) => return Err(err).with_context(|| path.display().to_string()),
-    };
-    let all: Vec<Live> = text
-        .lines()
-        .enumerate()
-        .map(|(n, line)| {
-            serde_json::from_str(line).with_context(|| format!("{}:{}", path.display(), n + 1))
-        })
-        .collect::<Result<_>>()?;
+    let all: Vec<Live> = jsonl::read(&path)?;
     if all.is_empty() {
         println!(
             "no loss of the live read race has come by itself yet; they would be in {}",
@@ -292,6 +266,7 @@ pub fn without_live(
 mod tests {
     use super::*;
     use crate::console::Stream;
+    use std::fs;
 
     fn live(caller: &str, window_ns: u64, delays: u64) -> Live {
         Live {
@@ -336,8 +311,8 @@ mod tests {
     fn all_runs_are_one_table() {
         let dir = std::env::temp_dir().join(format!("lab-findings-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
-        keep(&dir, &[live("a", 1_000_000, 0), live("b", 5, 0)]).unwrap();
-        keep(&dir, &[live("a", 3_000_000, 0)]).unwrap();
+        jsonl::keep(&file(&dir), &[live("a", 1_000_000, 0), live("b", 5, 0)]).unwrap();
+        jsonl::keep(&file(&dir), &[live("a", 3_000_000, 0)]).unwrap();
         let text = fs::read_to_string(file(&dir)).unwrap();
         fs::remove_dir_all(&dir).unwrap();
         let all: Vec<Live> = text

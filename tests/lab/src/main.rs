@@ -21,6 +21,7 @@ mod decode;
 mod env;
 mod form;
 mod guest;
+mod jsonl;
 mod junit;
 mod kernels;
 mod ktap;

@@ -10,7 +10,7 @@ fn assert_empty(table: &Windows) {
     assert_eq!(table.open_windows(), (0, 0));
     for n in 1..=WAYS as u64 {
         let outcome = table.open(n << 20, WRITEBACK, 100 + n, opened(n));
-        assert!(outcome.fate.open() && !outcome.fate.overwrote());
+        assert!(outcome.fate == Fate::Open);
     }
 }
 

@@ -18,7 +18,7 @@ mod range;
 mod ring;
 mod rows;
 
-use crate::detect::window::{Bit, Bucket, Event, Mark, Marked, Opened, Table, Trace, Window};
+use crate::detect::window::{Bit, Bucket, Event, Fate, Mark, Marked, Opened, Table, Trace, Window};
 use loom::{
     sync::atomic::{
         AtomicBool,
@@ -97,7 +97,7 @@ fn windows() -> Shared<Windows> {
 /// Opens the window number `id`, which is its time as well, and must succeed.
 fn open(table: &Windows, pfn: u64, context: u64, id: u64) {
     assert!(
-        table.open(pfn, WRITEBACK, context, opened(id)).fate.open(),
+        table.open(pfn, WRITEBACK, context, opened(id)).fate != Fate::Dropped,
         "dropped"
     );
 }

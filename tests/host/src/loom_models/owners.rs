@@ -23,7 +23,10 @@ fn an_overwritten_window_is_found_whole_or_not() {
         let other = table.spawn(|table| {
             let outcome = table.open(8, WRITEBACK, 9, opened(9));
             let window = wake(&table, 8, WRITEBACK, 9);
-            assert_eq!(window.as_ref().map(id), outcome.fate.open().then_some(9));
+            assert_eq!(
+                window.as_ref().map(id),
+                (outcome.fate != Fate::Dropped).then_some(9)
+            );
             outcome
         });
         let look = table.look(7, WRITEBACK, 1);
@@ -33,8 +36,8 @@ fn an_overwritten_window_is_found_whole_or_not() {
         }
         assert!(look.is_some() || wake.is_none());
         let outcome = other.join().unwrap();
-        assert!(outcome.fate.open());
-        assert_eq!(outcome.fate.overwrote(), wake.is_none());
+        assert!(outcome.fate != Fate::Dropped);
+        assert_eq!(outcome.fate == Fate::Overwrote, wake.is_none());
     });
 }
 
@@ -66,7 +69,10 @@ fn an_overwritten_window_of_the_same_page_is_not_mistaken() {
             assert!(matches!(marker(window, Mark::Freed), Some(0 | 1)));
         }
         assert!(look.is_some() || wake.is_none());
-        assert_eq!(other.join().unwrap().fate.overwrote(), wake.is_none());
+        assert_eq!(
+            other.join().unwrap().fate == Fate::Overwrote,
+            wake.is_none()
+        );
     });
 }
 
@@ -82,11 +88,15 @@ fn the_oldest_goes() {
         // Its own last one goes in any case.
         let outcome = table.open(6, WRITEBACK, 1, opened(10));
         let found = wake(&table, 6, WRITEBACK, 1);
-        assert_eq!(found.as_ref().map(id), outcome.fate.open().then_some(10));
+        assert_eq!(
+            found.as_ref().map(id),
+            (outcome.fate != Fate::Dropped).then_some(10)
+        );
         let (others, found) = other.join().unwrap();
-        assert_eq!(found, others.fate.open());
+        assert_eq!(found, others.fate != Fate::Dropped);
         // One of the five may have gone, unless another made way in time.
-        let gone = u32::from(outcome.fate.overwrote()) + u32::from(others.fate.overwrote());
+        let gone =
+            u32::from(outcome.fate == Fate::Overwrote) + u32::from(others.fate == Fate::Overwrote);
         let left = table.open_windows().0;
         let stale = u32::from(!outcome.retired);
         assert_eq!(left as u32 + gone - stale, WAYS as u32 - 1);
@@ -100,10 +110,10 @@ fn two_that_find_room_do_not_take_the_same() {
         let table = windows();
         let other = table.spawn(|table| {
             let outcome = table.open(7, WRITEBACK, 2, opened(1));
-            assert!(outcome.fate.open() && !outcome.fate.overwrote());
+            assert!(outcome.fate == Fate::Open);
         });
         let outcome = table.open(8, WRITEBACK, 1, opened(2));
-        assert!(outcome.fate.open() && !outcome.fate.overwrote());
+        assert!(outcome.fate == Fate::Open);
         other.join().unwrap();
         assert_eq!(wake(&table, 7, WRITEBACK, 2).as_ref().map(id), Some(1));
         assert_eq!(wake(&table, 8, WRITEBACK, 1).as_ref().map(id), Some(2));
@@ -120,7 +130,7 @@ fn a_context_retires_its_own_window_only() {
             open(table, 8, 9, 9);
         });
         let outcome = table.open(6, WRITEBACK, 1, opened(8));
-        assert!(outcome.fate.open());
+        assert!(outcome.fate != Fate::Dropped);
         other.join().unwrap();
         assert_eq!(wake(&table, 8, WRITEBACK, 9).as_ref().map(id), Some(9));
         assert_eq!(wake(&table, 6, WRITEBACK, 1).as_ref().map(id), Some(8));
@@ -140,7 +150,7 @@ fn a_stale_window_is_not_found() {
         open(&table, 8, ALIKE[1], 2);
         let free = table.spawn(|table| mark(table, 7, Mark::Freed, 1));
         let outcome = table.open(7, WRITEBACK, ALIKE[0], opened(3));
-        assert!(outcome.fate.open() && outcome.retired && !outcome.fate.overwrote());
+        assert!(outcome.fate == Fate::Open && outcome.retired);
         let window = wake(&table, 7, WRITEBACK, ALIKE[0]).expect("it is open");
         assert_eq!(id(&window), 3);
         assert!(!window.superseded);
@@ -162,7 +172,7 @@ fn contexts_that_are_alike() {
         open(&table, 7, ALIKE[0], 1);
         open(&table, 8, ALIKE[1], 2);
         let outcome = table.open(9, WRITEBACK, ALIKE[0], opened(3));
-        assert!(outcome.fate.open() && !outcome.retired);
+        assert!(outcome.fate != Fate::Dropped && !outcome.retired);
     });
 }
 

@@ -4,14 +4,13 @@
 
 use super::about;
 use super::lane::{programs, Lane};
-use super::row::{Cell, Mark, Row};
+use super::row::{raced, Cell, Mark, Row};
 use crate::console::{chief_splat, count_verdicts};
 use crate::debugfs;
 use crate::env::Lab;
 use crate::guest::{Boot, Guest};
 use crate::ktap::{Status, Test};
 use crate::live::without_live;
-use crate::table::table;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -223,16 +222,7 @@ pub fn modelled(key: &str) -> BTreeMap<String, Vec<String>> {
 
 /// The table and what is behind each loss, readable at 100 columns.
 pub fn text(rows: &[Row]) -> String {
-    let mut header = vec!["kernel"];
-    header.extend(RACES.iter().map(|(race, _)| *race));
-    header.push("wakewatch said");
-    let mut table = table(header);
-    for row in rows {
-        let mut cells = vec![row.key.clone()];
-        cells.extend(RACES.iter().map(|(race, _)| row.sign(race).0));
-        cells.push(row.said());
-        table.add_row(cells);
-    }
+    let table = raced(rows, RACES, Row::said);
     let mut out =
         format!("{table}\n\nMeasured; after a stroke the model, where it says otherwise.\n\n");
     for (race, what) in RACES {

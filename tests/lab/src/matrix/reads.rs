@@ -7,7 +7,7 @@
 
 use super::lane::{programs, Lane};
 use super::price;
-use super::row::{Cell, Mark, Row};
+use super::row::{raced, Cell, Mark, Row};
 use crate::bench;
 use crate::console::chief_splat;
 use crate::debugfs;
@@ -237,16 +237,7 @@ pub fn priced(row: &Row, n: usize) -> Option<String> {
 
 /// Both tables, readable at 100 columns.
 pub fn text(rows: &[Row]) -> String {
-    let mut header = vec!["kernel"];
-    header.extend(RACES.iter().map(|(race, _)| *race));
-    header.push("wakewatch said");
-    let mut races = table(header);
-    for row in rows {
-        let mut cells = vec![row.key.clone()];
-        cells.extend(RACES.iter().map(|(race, _)| row.sign(race).0));
-        cells.push(said(row));
-        races.add_row(cells);
-    }
+    let races = raced(rows, RACES, said);
     let mut out = format!("{races}\n\n");
     for (race, what) in RACES {
         out.push_str(&format!("- `{race}`: {what}\n"));

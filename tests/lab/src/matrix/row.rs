@@ -5,6 +5,8 @@
 use super::{alarms, price, stress};
 use crate::env::Lab;
 use crate::ktap::{Status, Test};
+use crate::table::table;
+use comfy_table::Table;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -135,6 +137,21 @@ impl Row {
         test.kernel = lab.kernel(&self.key).ok().map(|kernel| kernel.build());
         test
     }
+}
+
+/// What became of each of `races` on each kernel, and what wakewatch `said` of it.
+pub fn raced(rows: &[Row], races: &[(&str, &str)], said: impl Fn(&Row) -> String) -> Table {
+    let mut header = vec!["kernel"];
+    header.extend(races.iter().map(|(race, _)| *race));
+    header.push("wakewatch said");
+    let mut table = table(header);
+    for row in rows {
+        let mut cells = vec![row.key.clone()];
+        cells.extend(races.iter().map(|(race, _)| row.sign(race).0));
+        cells.push(said(row));
+        table.add_row(cells);
+    }
+    table
 }
 
 /// The rows of a table for `keys`, and one for each of `failed`.
