@@ -106,6 +106,29 @@ WW_HOOKS(WW_HOOK_DIRECT)
 WW_HOOKS(WW_HOOK_DIRECT)
 #endif
 
+/*
+ * Asked before a live patch comes in where there is a direct call, and before a
+ * direct call where there is a live patch: without it, who comes second is refused
+ * (prepare_direct_functions_for_ipmodify() and __ftrace_hash_update_ipmodify(),
+ * kernel/trace/ftrace.c, 6.12). Our trampolines return to where ftrace has it that
+ * the function goes on, which is then the patch: 0, they share. The kernel is given
+ * the one of the two that has its prototype.
+ */
+static int __maybe_unused ww_shares_at(struct ftrace_ops *ops, unsigned long ip, enum ftrace_ops_cmd cmd)
+{
+	return 0;
+}
+
+static int __maybe_unused ww_shares_all(struct ftrace_ops *ops, enum ftrace_ops_cmd cmd)
+{
+	return 0;
+}
+
+const ftrace_ops_func_t ww_shares =
+	__builtin_choose_expr(__builtin_types_compatible_p(ftrace_ops_func_t,
+							   typeof(&ww_shares_at)),
+			      ww_shares_at, ww_shares_all);
+
 /* Whether this kernel has direct calls, and this file trampolines for them. */
 bool ww_have_direct(void)
 {

@@ -6,10 +6,8 @@
 #ifndef WAKEWATCH_HOOKS_H
 #define WAKEWATCH_HOOKS_H
 
+#include <linux/ftrace.h>
 #include <linux/types.h>
-
-struct ftrace_ops;
-struct ftrace_regs;
 
 /* HOOK(name, arguments that the function has) */
 #define WW_HOOKS(HOOK)		\
@@ -47,6 +45,9 @@ struct ww_hook {
 	/* probes.rs; preemption is off, and it is not entered again in its context: see ww_enter(). */	\
 	void ww_on_##name(const void *handler, const struct ww_entry *entry, unsigned int context);
 WW_HOOKS(WW_HOOK_DECLARE)
+
+/* For the ops of direct calls: live patches are welcome. */
+extern const ftrace_ops_func_t ww_shares;
 
 void ww_fprobe_entry(void *regs, struct ww_entry *entry);
 bool ww_have_direct(void);

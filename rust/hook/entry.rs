@@ -161,9 +161,7 @@ impl<T: Handler> Registration<T> {
     /// Why one way can't be had, and the next one is tried.
     fn explain(&self, way: Way, err: Error) {
         let why = match (way, err) {
-            (Way::Direct, err) if err == EBUSY => {
-                "somebody else (BPF, a livepatch) has a direct call there"
-            }
+            (Way::Direct, err) if err == EBUSY => "somebody else (BPF) has a direct call there",
             (_, err) if err == EINVAL => "ftrace has no place there",
             _ => "refused",
         };

@@ -46,10 +46,14 @@ impl Registration {
     pub(super) unsafe fn new(address: usize, callee: Callee) -> Result<Self> {
         // SAFETY: All-zero is what a C initialiser leaves in the fields.
         let mut ops: bindings::ftrace_ops = unsafe { core::mem::zeroed() };
-        if let Callee::Function(func) = callee {
-            ops.func = func;
-            // So that `sysctl kernel.ftrace_enabled=0` is refused, and not obeyed in silence.
-            ops.flags = bindings::FTRACE_OPS_FL_PERMANENT as _;
+        match callee {
+            // SAFETY: A constant.
+            Callee::Direct(_) => ops.ops_func = unsafe { bindings::ww_shares },
+            Callee::Function(func) => {
+                ops.func = func;
+                // So that `sysctl kernel.ftrace_enabled=0` is refused, and not obeyed in silence.
+                ops.flags = bindings::FTRACE_OPS_FL_PERMANENT as _;
+            }
         }
         let ops = KBox::pin(Opaque::new(ops), GFP_KERNEL)?;
         // SAFETY: `ops` are initialised, pinned, and not registered yet.

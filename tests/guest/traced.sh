@@ -3,7 +3,7 @@
 #
 # Other people trace, and put their trampolines where wakewatch reads return addresses: return probes,
 # the function graph tracer and fexit programs, on the end of a read and on the wake, before and after
-# insmod, one over another. The read race is lost all the same, and wakewatch has to say so, as often as
+# insmod, one over another; a live patch has another function in the place of the end of a read. The read race is lost all the same, and wakewatch has to say so, as often as
 # it does when it is alone. And the other way round: a wake that is nobody's window's stays without one.
 #
 # kernel: any
@@ -41,6 +41,11 @@ fexit_on() {
 	insmod "${WW_KO%.ko}_fexit.ko" function="$1"
 }
 
+# The end of reads is replaced, as by a live patch.
+patch_on() {
+	[ "$1" = "$END" ] && insmod "${WW_KO%.ko}_livepatch.ko"
+}
+
 # calls_bpf FUNCTION: directly; that is said in a line of its own, after the function's.
 calls_bpf() {
 	awk -v f="$1" '/^[^[:space:]]/ { its = $1 == f } its && /bpf_trampoline/ { found = 1 } END { exit !found }' \
@@ -61,12 +66,14 @@ bpf_on() {
 	return 1
 }
 
-# tracer WORD: probe:FUNCTION, graph:FUNCTION[+FUNCTION], fexit:FUNCTION, or kfunc:FUNCTION and kretfunc:FUNCTION.
+# tracer WORD: probe:FUNCTION, graph:FUNCTION[+FUNCTION], fexit:FUNCTION, patch:FUNCTION, or kfunc:FUNCTION and
+# kretfunc:FUNCTION.
 tracer() {
 	local functions
 	case $1 in
 	probe:*) probe_on "${1#*:}" ;;
 	fexit:*) fexit_on "${1#*:}" ;;
+	patch:*) patch_on "${1#*:}" ;;
 	kfunc:* | kretfunc:*) bpf_on "${1%%:*}" "${1#*:}" ;;
 	graph:*)
 		IFS=+ read -r -a functions <<<"${1#*:}"
@@ -83,7 +90,9 @@ all_off() {
 		[ ! -e "$f" ] || echo 0 >"$f"
 	done
 	echo >"$T/kprobe_events"
-	! grep -q ^wakewatch_fexit /proc/modules || rmmod wakewatch_fexit
+	for f in fexit livepatch; do
+		! grep -q "^wakewatch_$f" /proc/modules || rmmod "wakewatch_$f"
+	done
 	for f in "${BPF_PROGRAMS[@]}"; do
 		kill -INT "$f"
 		wait "$f"
@@ -105,9 +114,9 @@ hit() {
 	if [ "$(cat "$T/current_tracer")" = function_graph ]; then
 		n=$(grep -c '()' "$T/trace")
 	fi
-	if [ -e /sys/module/wakewatch_fexit ]; then
-		n=$((n + $(cat /sys/module/wakewatch_fexit/parameters/hits)))
-	fi
+	for f in /sys/module/wakewatch_{fexit,livepatch}/parameters/hits; do
+		[ ! -e "$f" ] || n=$((n + $(cat "$f")))
+	done
 	n=$((n + $(awk '/ww_/ { n += $2 } END { print n + 0 }' "$T/kprobe_profile")))
 	for f in "$WW_OUT"/bpf-*; do
 		[ ! -e "$f" ] || n=$((n + $(awk '/^@n:/ { n = $2 } END { print n + 0 }' "$f")))
@@ -188,6 +197,23 @@ direct_is_refused() { # TRACER, of the end of reads
 	return "$status"
 }
 
+# A live patch is more than a tracer: it has to come in whoever is there, and to stay. Nor is it a reason to hook in
+# another way.
+patched() { # as traced()
+	local status=0 word
+	for word in "$@"; do
+		case $word in
+		--) load_wakewatch || return 1 ;;
+		*) tracer "$word" || { echo "$word: refused"; status=1; } ;;
+		esac
+	done
+	ways_are direct direct || status=1
+	race_is_told || status=1
+	hit || status=1
+	all_gone || status=1
+	return "$status"
+}
+
 # ways_are END WAKE
 ways_are() {
 	echo "$END: $(way end_read), $WAKE: $(way wake)"
@@ -239,9 +265,9 @@ UNLOCK=folio_unlock
 
 # Other programs may be called directly, too.
 SHARED=hook=ftrace
-[ -z "${WW_ALL:-}" ] || all=24
+[ -z "${WW_ALL:-}" ] || all=26
 [ ! -e /sys/kernel/btf/vmlinux ] || bpf=8
-plan $((15 + all + bpf))
+plan $((17 + all + bpf))
 setup_loop
 mount -t tracefs tracefs "$T" 2>/dev/null
 echo 0 >/proc/sys/kernel/kptr_restrict
@@ -277,6 +303,13 @@ also "wakewatch, then an fexit program on the wake" traced $SHARED -- fexit:$WAK
 also "an fexit program on the end of reads, a return probe on the wake" traced $SHARED -- fexit:$END probe:$WAKE
 check "a return probe and an fexit program on the end of reads, the graph tracer on the wake" \
 	traced $SHARED -- probe:$END fexit:$END graph:$WAKE
+check "a live patch of the end of reads, then wakewatch" patched patch:$END --
+check "wakewatch, then a live patch of the end of reads" patched -- patch:$END
+also "a live patch of the end of reads, wakewatch, then return probes on both" \
+	patched patch:$END -- probe:$WAKE probe:$END
+also "the graph tracer on both, wakewatch, then a live patch of the end of reads" \
+	patched graph:$WAKE+$END -- patch:$END
+also "wakewatch by ftrace's trampolines, then a live patch of the end of reads" traced $SHARED -- patch:$END
 bpf "BPF at the entry of the end of reads, then wakewatch" direct_is_taken kfunc:$END
 bpf "BPF at the exit of the end of reads, then wakewatch" direct_is_taken kretfunc:$END
 bpf "wakewatch, and BPF at the entry of the end of reads is refused" direct_is_refused kfunc:$END
