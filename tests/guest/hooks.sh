@@ -62,7 +62,7 @@ agrees() { # WAY
 
 # Long delays in a handler, with interrupts that come to handlers meanwhile: a kprobe misses those.
 nested() { # WAY
-	local missed=0 reader tries=4 i places=(before-wake after-clear)
+	local missed=0 reader tries=4 i
 	load_wakewatch "hook=$1" || return 1
 	# Reads end in softirqs, and what was preallocated is written by tasks.
 	(while work_reads; do :; done) &
@@ -70,8 +70,11 @@ nested() { # WAY
 	# A kprobe's miss is waited for: with a busy host interrupts come when they can.
 	[ "$1" != kprobe ] || tries=40
 	for ((i = 0; i < tries; i++)); do
-		# In the handler of a hook, and in that of a function's return, which is never a kprobe's.
-		amplify "where=${places[i % 2]}" us=20000 every=20
+		# In the handler of a hook, of which there are few, and in that of a function's return, which is no kprobe's.
+		case $((i % 2)) in
+		0) amplify where=before-wake us=20000 ;;
+		1) amplify where=after-clear us=20000 every=20 ;;
+		esac
 		work
 		missed=$(awk '/^missed_/ { n += $2 } END { print n }' "$WW_DEBUGFS/stats")
 		[ "$1" != kprobe ] || [ "$missed" -eq 0 ] || break

@@ -12,7 +12,7 @@ use crate::console::{
 };
 use crate::debugfs;
 use crate::env::{Kernel, Lab, Needs, DEFAULT_TIMEOUT};
-use crate::kernels::Which;
+use crate::kernels::{self, Which};
 use crate::ktap::{self, Counts, Test};
 use crate::kvm::Accel;
 use crate::live::{self, Live};
@@ -345,8 +345,7 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
         write_files(&dir, &boot.kernel, &console, &tests, &mut result)?;
         // One that the lab has not built knows nothing of itself.
         if let Ok(kernel) = Which::of(&boot.kernel) {
-            let hooks = result.hooks.clone();
-            lab.tally().booted.entry(kernel).or_default().extend(hooks);
+            kernels::booted(&mut lab.tally().booted, kernel, &result.hooks);
         }
         return Ok(Guest {
             dir,

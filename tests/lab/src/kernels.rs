@@ -40,6 +40,14 @@ struct Ran {
 /// Kernels, and how functions were hooked on each.
 pub type Hooked = BTreeMap<Which, BTreeMap<String, String>>;
 
+/// Notes how functions were hooked on one. What it was first stays: a later script may have asked for another way.
+pub fn booted(all: &mut Hooked, kernel: Which, hooks: &BTreeMap<String, String>) {
+    let first = all.entry(kernel).or_default();
+    for (function, way) in hooks {
+        first.entry(function.clone()).or_insert_with(|| way.clone());
+    }
+}
+
 impl Which {
     pub fn of(kernel: &Kernel) -> Result<Self> {
         let read = |name: &str| {

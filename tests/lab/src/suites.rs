@@ -242,8 +242,7 @@ impl Run<'_> {
         let mut kernels = Hooked::new();
         for boot in &self.boots {
             let kernel = Which::of(&self.lab.kernel(&boot.kernel)?)?;
-            let hooks = boot.hooks.clone();
-            kernels.entry(kernel).or_default().extend(hooks);
+            kernels::booted(&mut kernels, kernel, &boot.hooks);
         }
         let failed = failures(test, "");
         let wrong = failed.first().map(|first| match failed.len() {
