@@ -6,6 +6,7 @@
  */
 #include <linux/ftrace.h>
 #include <linux/kprobes.h>
+#include <linux/linkage.h>
 #include <linux/module.h>
 #include <linux/objtool.h>
 #include <linux/rcupdate.h>
@@ -29,6 +30,7 @@ extern void ww_fexit_trampoline(void *);
  */
 asm (
 "	.pushsection	.text, \"ax\", @progbits\n"
+"	" ASM_FUNC_ALIGN "\n"
 "	.type		ww_fexit_trampoline, @function\n"
 "	.globl		ww_fexit_trampoline\n"
 "ww_fexit_trampoline:\n"

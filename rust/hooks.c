@@ -9,6 +9,7 @@
  * lock-out: an interrupt in the middle of a handler comes to its own handler.
  */
 #include <linux/ftrace.h>
+#include <linux/linkage.h>
 #include <linux/objtool.h>
 #include <linux/percpu.h>
 #include <linux/preempt.h>
@@ -68,7 +69,8 @@ WW_HOOKS(WW_HOOK_HANDLE)
 /*
  * As samples/ftrace/ftrace-direct.c has it. At a function's entry, no register
  * but those of its arguments has to be kept: -pg keeps gcc from knowing what
- * callees leave alone (-fipa-ra).
+ * callees leave alone (-fipa-ra). Aligned: to 7.3 an odd address is a trampoline
+ * that is jumped to, one byte before (ftrace_is_jmp(), include/linux/ftrace.h).
  */
 #define WW_KEEP_1	"	movq	-40(%rbp), %rdi\n"
 #define WW_KEEP_2	WW_KEEP_1 "	movq	-32(%rbp), %rsi\n"
@@ -78,6 +80,7 @@ WW_HOOKS(WW_HOOK_HANDLE)
 #define WW_HOOK_DIRECT(name, args)							\
 asm (											\
 "	.pushsection	.text, \"ax\", @progbits\n"					\
+	"	" ASM_FUNC_ALIGN "\n"							\
 "	.type		ww_direct_" #name ", @function\n"				\
 "	.globl		ww_direct_" #name "\n"						\
 "ww_direct_" #name ":\n"								\
