@@ -75,6 +75,16 @@ at_least() { # WANTED FOUND
 	[[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
 }
 
+# Of the distribution's own kernels that are installed, the newest whose modules may be in Rust; nothing if there is
+# none. Real-time and cloud flavours are other kernels.
+installed_release() {
+	local build
+	for build in /lib/modules/*/build; do
+		[[ $build != *-@(rt|cloud)-* ]] || continue
+		if grep -qsx CONFIG_RUST=y "$build/include/config/auto.conf"; then basename "${build%/build}"; fi
+	done | sort -V | tail -n 1
+}
+
 # bindgen_usable PROGRAM: kernels since 6.12 are built with 0.65 or later.
 bindgen_usable() {
 	local v

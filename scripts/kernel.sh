@@ -504,15 +504,6 @@ $(config_changes)"
 
 # ---------------------------------------------------------------- the distribution's
 
-# Real-time and cloud flavours are other kernels.
-installed_release() {
-	local build
-	for build in /lib/modules/*/build; do
-		[[ $build != *-@(rt|cloud)-* ]] || continue
-		if grep -qsx CONFIG_RUST=y "$build/include/config/auto.conf"; then basename "${build%/build}"; fi
-	done | sort -V | tail -n 1
-}
-
 # installed_kernel: prints its directory, which has links and no copies.
 installed_kernel() {
 	local release image kdir dir

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: [SERIES=6.12] setup.sh [--packages | --missing | --browser]
+# Usage: [SERIES=6.12 | KERNEL=debian] setup.sh [--packages | --missing | --browser]
 #
 # Installs what the project needs and this machine lacks: Debian packages (as
 # root), among them the source of the kernel that SERIES is, and in the cache a
@@ -84,6 +84,12 @@ bindgen         kernel: bindings
 "
 CONFLICTS_trixie="rustup"
 
+# For the distribution's own kernel, as it was installed: KERNEL=debian.
+PACKAGES_INSTALLED="
+busybox-static  guest: its first file system
+libssl-dev      kernel: what signs modules, made with the Rust crates
+"
+
 # Where the source of a series comes from, if not from the distribution's own suite.
 source_suite() { # CODENAME SERIES
 	case $1:$2 in
@@ -156,12 +162,16 @@ install_backport() { # CODENAME PACKAGE
 	"${APT_GET[@]}" "${BACKPORTS_OPTIONS[@]}" -t "$1-backports" install "$2"
 }
 
-# The series of the kernels that are built; not asked for a tree of one's own.
+# The series of the kernels that are built, or of the installed one; not asked for a tree of one's own.
 series_source() { # CODENAME: sets SOURCE_PACKAGE and SUITE
 	local series
 	SOURCE_PACKAGE='' SUITE=''
 	[[ -z ${LINUX:-} ]] || return 0
-	series=$("$WW_ROOT/scripts/kernel.sh" --series)
+	if [[ ${KERNEL:-} == debian ]]; then
+		series=$(installed_release | grep -oE '^[0-9]+\.[0-9]+') || return 0
+	else
+		series=$("$WW_ROOT/scripts/kernel.sh" --series)
+	fi
 	SOURCE_PACKAGE=linux-source-$series
 	SUITE=$(source_suite "$1" "$series") ||
 		die "SERIES=$series: no suite of Debian $1 has $SOURCE_PACKAGE, Debian 13's backports have; give a tree of it instead: LINUX=/path/to/linux-$series.y"
@@ -170,10 +180,11 @@ series_source() { # CODENAME: sets SOURCE_PACKAGE and SUITE
 # Sets TABLE, what is wanted and what for; MISSING, what of it is not here; and of QEMU, QEMU, which
 # there is, and QEMU_MISSING.
 look_for_packages() { # CODENAME
-	local wanted
+	local wanted more=''
 	series_source "$1"
 	TABLE=PACKAGES_$1
-	TABLE=$(printf '%s\n' "$PACKAGES_COMMON" "${!TABLE}" "${SOURCE_PACKAGE:+$SOURCE_PACKAGE  the kernel}" | sed '/^$/d')
+	[[ ${KERNEL:-} != debian ]] || more=$PACKAGES_INSTALLED
+	TABLE=$(printf '%s\n' "$PACKAGES_COMMON" "${!TABLE}" "$more" "${SOURCE_PACKAGE:+$SOURCE_PACKAGE  the kernel}" | sed '/^$/d')
 	wanted=$(awk '{print $1}' <<<"$TABLE")
 	# shellcheck disable=SC2086  # lists of words
 	MISSING=$(comm -23 <(sort <<<"$wanted") <(installed $wanted))
