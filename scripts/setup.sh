@@ -87,6 +87,7 @@ CONFLICTS_trixie="rustup"
 # For the distribution's own kernel, as it was installed: KERNEL=debian.
 PACKAGES_INSTALLED="
 busybox-static  guest: its first file system
+file            guest: virtme-ng asks it which version an image is
 libssl-dev      kernel: what signs modules, made with the Rust crates
 "
 
