@@ -77,7 +77,11 @@ impl Driver {
 
     /// Returns whether a huge page was made of the page inside the window.
     fn round(&self, n: u32, ww: &Wakewatch, us: u64) -> Result<bool> {
-        self.file.write_all_at(&self.data, 0)?;
+        // A page at a time: of what is written at once, ext4 of 7.3 makes one folio, whose page would be the head of
+        // the huge page, too.
+        for (index, page) in self.data.chunks(PAGE).enumerate() {
+            self.file.write_all_at(page, (index * PAGE) as u64)?;
+        }
         // Blocks that are written already: see order0.
         self.file.sync_all()?;
         let Some((index, pfn)) = self.choose()? else {
