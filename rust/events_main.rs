@@ -16,7 +16,7 @@ mod test_page;
 
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use kernel::{c_str, page::Page, prelude::*};
-use test_page::{Function, PRIVATE, UPTODATE, WAITERS, WRITEBACK};
+use test_page::{Function, LOCKED, PRIVATE, UPTODATE, WAITERS, WRITEBACK};
 
 module! {
     type: Events,
@@ -73,7 +73,7 @@ impl kernel::Module for Events {
         flags.store(own_flags, Relaxed);
         // SAFETY: As above. The end of this writeback is one that the module's reference keeps.
         unsafe {
-            start.start_writeback(raw);
+            begin_writeback(start, raw);
             end.end_writeback(raw);
         }
         drop(page);
@@ -92,6 +92,28 @@ impl kernel::Module for Events {
         }
         pr_err!("none of {} pages came back to who had freed it\n", ATTEMPTS);
         Err(EAGAIN)
+    }
+}
+
+/// Whether the kernel asserts that a page whose writeback starts is locked (`VM_BUG_ON_FOLIO()` in
+/// `__folio_start_writeback()`, mm/page-writeback.c, 7.3): that of an unlocked one is its own BUG there.
+const START_IS_ASSERTED: bool = bindings::WW_LINUX_VERSION >= 7 << 16;
+
+/// Starts writeback of a page that is not locked, where that can be survived.
+///
+/// # Safety
+///
+/// The page must be the caller's own, and in no mapping.
+unsafe fn begin_writeback(start: Function, raw: *mut bindings::page) {
+    // SAFETY: By the safety requirements; atomics have the layout of what they stand for.
+    let flags = unsafe { test_page::flags(raw) };
+    if START_IS_ASSERTED {
+        flags.fetch_or(LOCKED, Relaxed);
+    }
+    // SAFETY: By the safety requirements.
+    unsafe { start.start_writeback(raw) };
+    if START_IS_ASSERTED {
+        flags.fetch_and(!LOCKED, Relaxed);
     }
 }
 
@@ -134,7 +156,7 @@ fn reuse(start: Function, end: Function, wake: Function) -> Result<bool> {
     // SAFETY: The page is this module's, and in no mapping. Bit operations on its flags are what
     // the functions are made for.
     unsafe {
-        start.start_writeback(raw);
+        begin_writeback(start, raw);
         // As if somebody waited.
         test_page::flags(raw).fetch_or(WAITERS, Relaxed);
         end.end_writeback(raw);

@@ -57,6 +57,10 @@ story() {
 		{ echo "no line for machines"; return 1; }
 }
 
+# Later kernels assert by themselves that a page whose writeback starts is locked, and it is: events_main.rs.
+unlocked=2
+[ "$(uname -r | cut -d. -f1)" -lt 7 ] || unlocked=0
+
 plan 13
 load_wakewatch
 check "nothing is found before anything is raised" counts unbalanced=0 unreferenced=0 \
@@ -64,14 +68,18 @@ check "nothing is found before anything is raised" counts unbalanced=0 unreferen
 rearm_assertions
 check "events are raised" insmod "${WW_KO%.ko}_events.ko"
 check "they are counted" counts frozen_wake=3 zero_ref=3 unbalanced=1 unreferenced=1 \
-	tail=0 reused=1 unlocked_start=2 reports_dropped=0 reports_suppressed=0
+	tail=0 reused=1 unlocked_start=$unlocked reports_dropped=0 reports_suppressed=0
 for bit in locked writeback private_2; do
 	check "a wake of PG_$bit on a freed page is reported" reported 1 "zero-ref wake of PG_$bit"
 done
 check "a frozen refcount isn't" reported 3 "zero-ref wake of PG_.*"
 check "the end of no writeback is reported" reported 1 "unbalanced end of writeback"
 check "the end of one that nobody holds is reported" reported 1 "unreferenced end of writeback"
-check "the start of writeback of an unlocked page is reported" reported 2 "unlocked-start start of writeback"
+if [ "$unlocked" -gt 0 ]; then
+	check "the start of writeback of an unlocked page is reported" reported 2 "unlocked-start start of writeback"
+else
+	skip_test "the start of writeback of an unlocked page is reported" "it is a BUG of this kernel's own"
+fi
 check "a page that was freed and allocated again is reported" reported 1 "reused wake of PG_writeback"
 check "and its story is told" story
 check "the kernel's own assertion fires for the freed page, not for the frozen one" assertion

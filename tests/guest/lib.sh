@@ -213,6 +213,12 @@ amplify() {
 	echo "$*" >"$WW_DEBUGFS/amplify" || die "amplify $* was refused"
 }
 
+# Whether ftrace can be switched off, with nothing hooked: 7.3 refuses (ftrace_enable_sysctl(), kernel/trace/ftrace.c).
+ftrace_can_be_off() {
+	echo 0 2>/dev/null >/proc/sys/kernel/ftrace_enabled || return 1
+	echo 1 >/proc/sys/kernel/ftrace_enabled
+}
+
 # ww_stat NAME: one counter.
 ww_stat() {
 	sed -n "s/^$1: //p" "$WW_DEBUGFS/stats"
