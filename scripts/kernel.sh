@@ -311,11 +311,11 @@ remember_pristine() { # FILE...
 	for f in "$@"; do
 		[[ ! -e $SRC/pristine/$f && ! -e $SRC/absent/$f ]] || continue
 		if [[ -e $TREE/$f ]]; then
-			mkdir -p "$SRC/pristine/${f%/*}"
+			mkdir -p "$(dirname "$SRC/pristine/$f")"
 			cp "$TREE/$f" "$SRC/pristine/$f.new"
 			mv "$SRC/pristine/$f.new" "$SRC/pristine/$f"
 		else
-			mkdir -p "$SRC/absent/${f%/*}"
+			mkdir -p "$(dirname "$SRC/absent/$f")"
 			: >"$SRC/absent/$f"
 		fi
 	done
