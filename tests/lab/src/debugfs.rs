@@ -39,6 +39,20 @@ pub fn hooks(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The ways to hook, in the order in which they are tried (rust/hook/entry.rs).
+const WAYS: [&str; 3] = ["direct", "ftrace", "kprobe"];
+
+/// Adds to how functions were hooked. Of two ways it is the better one: a script may have asked for another.
+pub fn add_hooks(all: &mut BTreeMap<String, String>, more: &BTreeMap<String, String>) {
+    let place = |way: &str| WAYS.iter().position(|&w| w == way).unwrap_or(WAYS.len());
+    for (function, way) in more {
+        let best = all.entry(function.clone()).or_insert_with(|| way.clone());
+        if place(way) < place(best) {
+            *best = way.clone();
+        }
+    }
+}
+
 /// Those findings that there are, by verdict; `count` says how many a counter has.
 pub fn findings(count: impl Fn(&str) -> u64) -> BTreeMap<String, u64> {
     FINDINGS

@@ -326,10 +326,13 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
             exit_status: console.ended(),
             verdicts: count_verdicts(&console.reports(console.all())),
             stats: read_stats(&dir, debugfs::stats),
-            hooks: read_stats(&dir, debugfs::hooks)
-                .into_values()
-                .flatten()
-                .collect(),
+            hooks: read_stats(&dir, debugfs::hooks).values().fold(
+                BTreeMap::new(),
+                |mut all, hooks| {
+                    debugfs::add_hooks(&mut all, hooks);
+                    all
+                },
+            ),
             kernel_said: splat.map(|s| s.summary()),
             kernel_said_at: splat.map(|s| s.time),
             accel,

@@ -3,6 +3,7 @@
 //! What has run on which kernel. Each run that has booted one leaves a line of JSON in the cache, in
 //! `kernels.jsonl`; `lab kernels` prints the last one of each kind. Nothing of it is written by hand.
 
+use crate::debugfs;
 use crate::env::{self, Kernel, Lab};
 use crate::jsonl;
 use crate::table::table;
@@ -40,12 +41,9 @@ struct Ran {
 /// Kernels, and how functions were hooked on each.
 pub type Hooked = BTreeMap<Which, BTreeMap<String, String>>;
 
-/// Notes how functions were hooked on one. What it was first stays: a later script may have asked for another way.
+/// Notes how functions were hooked on one.
 pub fn booted(all: &mut Hooked, kernel: Which, hooks: &BTreeMap<String, String>) {
-    let first = all.entry(kernel).or_default();
-    for (function, way) in hooks {
-        first.entry(function.clone()).or_insert_with(|| way.clone());
-    }
+    debugfs::add_hooks(all.entry(kernel).or_default(), hooks);
 }
 
 impl Which {
@@ -234,6 +232,16 @@ mod tests {
             hooks(&[("wake", "kprobe"), ("past", "direct"), ("start", "direct")]),
             "direct: past start; kprobe: wake"
         );
+    }
+
+    #[test]
+    fn the_better_way_counts() {
+        let mut all = BTreeMap::new();
+        for way in ["kprobe", "direct", "ftrace"] {
+            let hooks = BTreeMap::from([("wake".to_string(), way.to_string())]);
+            debugfs::add_hooks(&mut all, &hooks);
+        }
+        assert_eq!(ways(&all), "direct");
     }
 
     #[test]
