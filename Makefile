@@ -111,7 +111,7 @@ xfstests-image: ## the root image for xfstests, the part of it that needs root
 doctor: ## what is there, what is missing, whether KVM works, and what the verbs will need; changes nothing
 	@$(S)/doctor.sh
 
-setup: ## installs what is missing (packages as root; bindgen, virtme-ng and others in the cache)
+setup: ## installs what is missing (packages as root; bindgen, virtme-ng and others in the cache) [KERNEL=(debian)]
 	@$(S)/setup.sh
 
 packages: ## only the part of setup that needs root
