@@ -114,7 +114,7 @@ doctor: ## what is there, what is missing, whether KVM works, and what the verbs
 setup: ## installs what is missing (packages as root; bindgen, virtme-ng and others in the cache) [KERNEL=(debian)]
 	@$(S)/setup.sh
 
-packages: ## only the part of setup that needs root
+packages: ## only the part of setup that needs root [KERNEL=(debian)]
 	@$(S)/setup.sh --packages
 
 cache: ## where the cache is, and its size

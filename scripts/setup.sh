@@ -224,7 +224,7 @@ install_packages() {
 	if [[ -n $conflicts ]] && grep -q rust <<<"$MISSING"; then
 		die "these installed packages are in the way and are not removed for you: $conflicts (apt-get remove $conflicts, then run this again)"
 	fi
-	((EUID == 0)) || die "not root, so nothing was installed; run: sudo make packages"
+	((EUID == 0)) || die "not root, so nothing was installed; run: sudo make packages$([[ ${KERNEL:-} != debian ]] || echo " KERNEL=debian")"
 
 	run_logged "apt-get update" "$WW_CACHE/logs/apt-update.log" apt_update
 	[[ -z $source_missing ]] || MISSING=$(grep -vx "$SOURCE_PACKAGE" <<<"$MISSING") || true

@@ -3,8 +3,9 @@
 #
 # Other people trace, and put their trampolines where wakewatch reads return addresses: return probes,
 # the function graph tracer and fexit programs, on the end of a read and on the wake, before and after
-# insmod, one over another; a live patch has another function in the place of the end of a read. The read race is lost all the same, and wakewatch has to say so, as often as
-# it does when it is alone. And the other way round: a wake that is nobody's window's stays without one.
+# insmod, one over another; a live patch has another function in the place of the end of a read. The read
+# race is lost all the same, and wakewatch has to say so, as often as it does when it is alone. And the other
+# way round: a wake that is nobody's window's stays without one.
 #
 # kernel: any
 # memory: 1G
