@@ -16,8 +16,11 @@ MODULE_PARM_DESC(hits, "how often the replacement was called");
 
 static void (*wake_bit)(struct folio *folio, int bit_nr);
 
-/* folio_end_read() of mm/filemap.c, 6.12 and 7.3, but for its assertions. */
-static void end_read(struct folio *folio, bool success)
+/*
+ * folio_end_read() of mm/filemap.c, 6.12 and 7.3, but for its assertions. A
+ * static function has nothing at its entry that CONFIG_CFI_CLANG could check.
+ */
+static void __nocfi end_read(struct folio *folio, bool success)
 {
 	unsigned long mask = 1 << PG_locked;
 
