@@ -267,11 +267,7 @@ fi
 
 check "nothing is there to begin with" nothing_left
 check "two copies at once: one is refused" two_at_once
-if ftrace_can_be_off; then
-	check "ftrace is switched off and on" ftrace_off_and_on
-else
-	skip_test "ftrace is switched off and on" "this kernel's can't be"
-fi
+check_ftrace_off "ftrace is switched off and on" ftrace_off_and_on
 check "kprobes are switched off and on" kprobes_off_and_on
 check "tracing_on is not about us" tracing_off
 check "unloading while a window is held open after the clear" unload_in_window after-clear

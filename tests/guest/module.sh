@@ -197,11 +197,7 @@ check "amplify with a bad symbol leaves nothing" \
 
 check "hook=fast is refused" refused hook=fast "say direct, ftrace or kprobe"
 check "kprobes that are switched off are explained" kprobes_off
-if ftrace_can_be_off; then
-	check "ftrace that is switched off is explained" ftrace_off
-else
-	skip_test "ftrace that is switched off is explained" "this kernel's can't be"
-fi
+check_ftrace_off "ftrace that is switched off is explained" ftrace_off
 check "every knob is a parameter" config_params
 load_wakewatch
 check "ftrace can't be switched off now" ftrace_stays_on

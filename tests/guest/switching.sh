@@ -20,10 +20,6 @@ kprobes() {
 	echo "$1" >"$KPROBES/enabled"
 }
 
-ftrace() {
-	echo "$1" >/proc/sys/kernel/ftrace_enabled
-}
-
 # Tracepoints and probes of ours, armed or not, by a name each.
 probes() {
 	grep -E 'folio|wake' "$KPROBES/list" | sed 's/^[0-9a-f]* *//;s/ \[FTRACE\]//' | sort
@@ -38,6 +34,14 @@ refused() {
 	after=$(cat "$WW_DEBUGFS/$1")
 	[ "$after" = "$before" ] || { echo "$1 was $before, is $after"; return 1; }
 	diff <(echo "$list") <(probes)
+}
+
+refused_without_ftrace() {
+	local status=0
+	echo 0 >/proc/sys/kernel/ftrace_enabled
+	refused "$@" || status=1
+	echo 1 >/proc/sys/kernel/ftrace_enabled
+	return "$status"
 }
 
 works() {
@@ -63,14 +67,8 @@ kprobes 0
 check "enable=1 can't be had: it stays 0" refused enable 1
 check "nor a delay before-wake: there is none" refused amplify "where=before-wake us=10"
 for place in before-clear after-clear after-wake; do
-	what="nor, without ftrace, a delay $place: there is none"
-	if ftrace_can_be_off; then
-		ftrace 0
-		check "$what" refused amplify "where=$place us=10"
-		ftrace 1
-	else
-		skip_test "$what" "this kernel's can't be switched off"
-	fi
+	check_ftrace_off "nor, without ftrace, a delay $place: there is none" \
+		refused_without_ftrace amplify "where=$place us=10"
 done
 echo "where=after-clear us=10" >"$WW_DEBUGFS/amplify"
 check "a delay at a return needs no kprobe" delays

@@ -146,9 +146,18 @@ race_is_told() {
 	! grep -hE 'caller=(arch_rethook_trampoline|return_to_handler|0x)' "$WW_DEBUGFS/windows" "$WW_DEBUGFS/callers"
 }
 
-# traced [hook=HOOK] TRACER... -- TRACER...: those before `--' are there when wakewatch is loaded, the others come later.
+# ways_are END WAKE: how they are hooked.
+ways_are() {
+	local are
+	are="$(ww_stat hook_end_read) $(ww_stat hook_wake)"
+	echo "$END and $WAKE: $are"
+	[ "$are" = "$1 $2" ]
+}
+
+# traced [hook=HOOK] [way=WAY] TRACER... -- TRACER...: those before `--' are there when wakewatch is loaded, the others
+# come later. With HOOK it is loaded; WAY is how it has then hooked both functions.
 traced() {
-	local status=0 loaded='' hook='' tracers='' word
+	local status=0 loaded='' hook='' way='' tracers='' word
 	for word in "$@"; do
 		if [ "$word" = -- ]; then
 			# shellcheck disable=SC2086 # none is no word
@@ -156,21 +165,19 @@ traced() {
 			loaded=1
 		elif [[ $word == hook=* ]]; then
 			hook=$word
+		elif [[ $word == way=* ]]; then
+			way=${word#*=}
 		else
-			tracer "$word" || status=1
+			tracer "$word" || { echo "$word: refused"; status=1; }
 			tracers=1
 		fi
 	done
 	[ -n "$loaded" ] || return 1
+	[ -z "$way" ] || ways_are "$way" "$way" || status=1
 	race_is_told || status=1
 	[ -z "$tracers" ] || hit || status=1
 	all_gone || status=1
 	return "$status"
-}
-
-# way NAME: how its function is hooked.
-way() {
-	ww_stat "hook_$1"
 }
 
 # Who calls directly at a function is alone there. Who comes second is refused, and so wakewatch takes another
@@ -196,29 +203,6 @@ direct_is_refused() { # TRACER, of the end of reads
 	race_is_told || status=1
 	all_gone || status=1
 	return "$status"
-}
-
-# A live patch is more than a tracer: it has to come in whoever is there, and to stay. Nor is it a reason to hook in
-# another way.
-patched() { # as traced()
-	local status=0 word
-	for word in "$@"; do
-		case $word in
-		--) load_wakewatch || return 1 ;;
-		*) tracer "$word" || { echo "$word: refused"; status=1; } ;;
-		esac
-	done
-	ways_are direct direct || status=1
-	race_is_told || status=1
-	hit || status=1
-	all_gone || status=1
-	return "$status"
-}
-
-# ways_are END WAKE
-ways_are() {
-	echo "$END: $(way end_read), $WAKE: $(way wake)"
-	[ "$(way end_read) $(way wake)" = "$1 $2" ]
 }
 
 # --- nobody's window --------------------------------------------------------------
@@ -304,12 +288,13 @@ also "wakewatch, then an fexit program on the wake" traced $SHARED -- fexit:$WAK
 also "an fexit program on the end of reads, a return probe on the wake" traced $SHARED -- fexit:$END probe:$WAKE
 check "a return probe and an fexit program on the end of reads, the graph tracer on the wake" \
 	traced $SHARED -- probe:$END fexit:$END graph:$WAKE
-check "a live patch of the end of reads, then wakewatch" patched patch:$END --
-check "wakewatch, then a live patch of the end of reads" patched -- patch:$END
+# More than a tracer: it has to come in whoever is there, and is no reason to hook in another way.
+check "a live patch of the end of reads, then wakewatch" traced way=direct patch:$END --
+check "wakewatch, then a live patch of the end of reads" traced way=direct -- patch:$END
 also "a live patch of the end of reads, wakewatch, then return probes on both" \
-	patched patch:$END -- probe:$WAKE probe:$END
+	traced way=direct patch:$END -- probe:$WAKE probe:$END
 also "the graph tracer on both, wakewatch, then a live patch of the end of reads" \
-	patched graph:$WAKE+$END -- patch:$END
+	traced way=direct graph:$WAKE+$END -- patch:$END
 also "wakewatch by ftrace's trampolines, then a live patch of the end of reads" traced $SHARED -- patch:$END
 bpf "BPF at the entry of the end of reads, then wakewatch" direct_is_taken kfunc:$END
 bpf "BPF at the exit of the end of reads, then wakewatch" direct_is_taken kretfunc:$END
