@@ -177,11 +177,13 @@ check_page_in_browser() {
 
 # ---------------------------------------------------------------- bad input
 
-# refused WHAT SAID ARGUMENT...: module.sh ends with one line, which says that.
+# refused WHAT SAID ARGUMENT...: the script of REFUSING, module.sh unless said, ends with one line, which says that.
 refused() {
 	local what=$1 said=$2 status=0 out
 	shift 2
-	out=$("${MODULE_SH:-scripts/module.sh}" "$@" 2>&1 >/dev/null </dev/null) || status=$?
+	out=$("${REFUSING:-scripts/module.sh}" "$@" 2>&1 >/dev/null </dev/null) || status=$?
+	# Without progress.
+	out=$(grep -v '^  ' <<<"$out")
 	if ((status == 0)) || [[ $(wc -l <<<"$out") -ne 1 || $out != *"$said"* ]]; then
 		printf '%s: status %s: %s\n' "$what" "$status" "$out"
 		REFUSED_WRONG=1
@@ -243,7 +245,36 @@ check_module_refuses() {
 	mkdir "$d/a clone"
 	cp -r scripts rust Kbuild "$d/a clone/"
 	as_kdir "$d/good"
-	MODULE_SH="$d/a clone/scripts/module.sh" refused "a space in the clone's path" "the clone's path" "$d/good"
+	REFUSING="$d/a clone/scripts/module.sh" refused "a space in the clone's path" "the clone's path" "$d/good"
+	return "$REFUSED_WRONG"
+}
+
+# as_tree DIR VERSION.PATCHLEVEL.SUBLEVEL: what kernel.sh looks at of a tree before it builds anything.
+as_tree() {
+	mkdir -p "$1/mm"
+	touch "$1/Kbuild" "$1/mm/filemap.c"
+	printf 'VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\nEXTRAVERSION =\n' "${2%%.*}" "$(cut -d. -f2 <<<"$2")" "${2##*.}" >"$1/Makefile"
+}
+
+# What is no tree that the patches are for.
+check_kernel_refuses() {
+	local d
+	scratch_dir
+	d=$SCRATCH
+	REFUSED_WRONG=0
+	mkdir "$d/cache"
+	ln -s "$WW_CACHE/tools" "$d/cache/tools"
+	export REFUSING=scripts/kernel.sh WAKEWATCH_CACHE=$d/cache
+	LINUX=$d/none refused "nowhere" "LINUX=$d/none: no such directory" broken
+	mkdir "$d/empty"
+	LINUX=$d/empty refused "no tree" "LINUX=$d/empty: not a Linux kernel tree" broken
+	as_tree "$d/old" 6.6.30
+	LINUX=$d/old refused "6.6" "version 6.6.30, and wakewatch needs 6.12 or later" broken
+	# The nearest series is taken, and the hunk of it that fails is named.
+	as_tree "$d/6.13" 6.13.0
+	LINUX=$d/6.13 refused "another mm/filemap.c" "does not apply to 6.13.0 (SERIES=6.12): mm/filemap.c: hunk 1, line " broken
+	as_tree "$d/7.2" 7.2.1
+	LINUX=$d/7.2 refused "the same of 7.2" "does not apply to 7.2.1 (SERIES=7.3): mm/filemap.c: hunk 1, line " broken
 	return "$REFUSED_WRONG"
 }
 
@@ -632,6 +663,7 @@ check "proposals: every interleaving (stateright)" cargo test --quiet --locked -
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"
 check "results page: in a browser" check_page_in_browser
 check "module: what it can't be built against is refused in a line" check_module_refuses
+check "kernels: a tree that the patches are not for is refused in a line" check_kernel_refuses
 check "make: what there is not is refused in a line, with the nearest" check_asked_refuses
 check "make: verbs, variables and defaults are the same in Makefile and scripts" check_verbs_agree
 check "make doctor: tells, and changes nothing" check_doctor

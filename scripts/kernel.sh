@@ -400,9 +400,8 @@ refused() {
 	local series first more name=${1#"$WW_ROOT"/}
 	first=$(awk '/^patching file / { f = $3 } /^Hunk #.* FAILED/ { print f ": hunk " substr($2, 2) ", line " $5 + 0; exit }' "$2")
 	more=$(grep -c '^Hunk #.* FAILED' "$2") || true
-	sed 's/^/    /' "$2" >&2
 	series=$(sed -n 's,^patches/\([^/]*\)/.*,\1,p' <<<"$name")
-	die "$name does not apply to $VERSION${series:+ (SERIES=$SERIES)}: ${first:-no file to patch}$( ((more < 2)) || echo ", and $((more - 1)) more"); log: $2"
+	die "$name does not apply to $VERSION${series:+ (SERIES=$SERIES)}: ${first:-no file to patch}$( ((more < 2)) || echo ", and $((more - 1)) more"); docs/hacking.md says how a series is made; log: $2"
 }
 
 # ---------------------------------------------------------------- the build
