@@ -27,6 +27,19 @@ check() { # NAME COMMAND...
 	COMMANDS+=("${*@Q}")
 }
 
+# passed_before PART...: with all of this the check passed once; what is said of it is no news. Sets PASSED, the
+# file that says so, which is made by remember_pass when it has passed now.
+passed_before() {
+	PASSED=$WW_CACHE/checks/$(printf '%s\n' "$@" | sha)
+	[[ ! -e $PASSED ]] || echo kept >>"$CHECKS/kept"
+	[[ -e $PASSED ]]
+}
+
+remember_pass() {
+	mkdir -p "${PASSED%/*}"
+	touch "$PASSED"
+}
+
 # A check is a command that fails and says why; status 4 is a skip, with the
 # reason as its last line. As many at once as there are CPUs, told in their order.
 run_checks() {
@@ -49,6 +62,8 @@ run_checks() {
 		running=$((running - 1))
 		tell_done
 	done
+	[[ ! -e $CHECKS/kept ]] ||
+		echo "# $(wc -l <"$CHECKS/kept") had passed with the same files and tools, and were not done again"
 	echo "# $passed passed, $failed failed, $skipped skipped"
 	((failed == 0 && passed + skipped == ${#NAMES[@]}))
 }
@@ -96,6 +111,11 @@ project_files() {
 	git ls-files --cached --others --exclude-standard -- "$@" | while read -r f; do
 		[[ ! -f $f || -L $f ]] || printf '%s\n' "$f"
 	done
+}
+
+# files_id PATH...: what is in the files there, and their names.
+files_id() {
+	project_files "$@" | LC_ALL=C sort | xargs -d '\n' sha256sum | sha
 }
 
 shell_scripts() {
@@ -161,8 +181,16 @@ check_module_lints() {
 # Optimised, or it takes minutes; and in a folder of its own, or each of the two
 # builds would throw away the other.
 check_loom() {
+	if passed_before loom "$(rustc --version)" "$(files_id rust tests/host tests/Cargo.lock)"; then return; fi
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$CARGO_TARGET_DIR/loom" \
 		cargo test --quiet --locked --release -p wakewatch-host --manifest-path "$MANIFEST" loom
+	remember_pass
+}
+
+check_proposals() {
+	if passed_before stateright "$(rustc --version)" "$(files_id tests/host/model tests/Cargo.lock)"; then return; fi
+	cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
+	remember_pass
 }
 
 # The results page in a browser, which is too large to be installed for that alone.
@@ -177,11 +205,11 @@ check_page_in_browser() {
 
 # ---------------------------------------------------------------- bad input
 
-# refused WHAT SAID ARGUMENT...: the script of REFUSING, module.sh unless said, ends with one line, which says that.
+# refused WHAT SAID ARGUMENT...: the script of REFUSING ends with one line, which says that.
 refused() {
 	local what=$1 said=$2 status=0 out
 	shift 2
-	out=$("${REFUSING:-scripts/module.sh}" "$@" 2>&1 >/dev/null </dev/null) || status=$?
+	out=$("$REFUSING" "$@" 2>&1 >/dev/null </dev/null) || status=$?
 	# Without progress.
 	out=$(grep -v '^  ' <<<"$out")
 	if ((status == 0)) || [[ $(wc -l <<<"$out") -ne 1 || $out != *"$said"* ]]; then
@@ -209,7 +237,7 @@ check_module_refuses() {
 	local d
 	scratch_dir
 	d=$SCRATCH
-	REFUSED_WRONG=0
+	REFUSED_WRONG=0 REFUSING=scripts/module.sh
 	refused "nowhere" "no such directory" "$d/nowhere"
 	mkdir "$d/empty"
 	refused "no tree" "not a kernel tree or header package" "$d/empty"
@@ -261,10 +289,10 @@ check_kernel_refuses() {
 	local d
 	scratch_dir
 	d=$SCRATCH
-	REFUSED_WRONG=0
 	mkdir "$d/cache"
 	ln -s "$WW_CACHE/tools" "$d/cache/tools"
-	export REFUSING=scripts/kernel.sh WAKEWATCH_CACHE=$d/cache
+	REFUSED_WRONG=0 REFUSING=scripts/kernel.sh
+	export WAKEWATCH_CACHE=$d/cache
 	LINUX=$d/none refused "nowhere" "LINUX=$d/none: no such directory" broken
 	mkdir "$d/empty"
 	LINUX=$d/empty refused "no tree" "LINUX=$d/empty: not a Linux kernel tree" broken
@@ -563,6 +591,13 @@ source_of() { # SERIES
 	export SERIES=$1
 }
 
+# What a check of a patch depends on besides the patch. A tree of LINUX may be another by now.
+PATCH_TOOLS=$(git --version; quilt --version; patch --version; perl --version; sha <scripts/check.sh; sha <scripts/kernel.sh)
+source_and_tools() {
+	if [[ -n ${LINUX:-} ]]; then date +%N; else stat -c '%n %s %Y' /usr/src/linux-source-"$SERIES"*.tar.xz; fi
+	echo "$PATCH_TOOLS"
+}
+
 kernel_keys() { # SERIES
 	local series name
 	for series in patches/"$1"/*/series; do
@@ -588,6 +623,7 @@ check_applies() { # SERIES KEY
 		echo "the series is empty"
 		return 1
 	}
+	if passed_before applies "$(source_and_tools)" "$(xargs cat <<<"$patches" | sha)"; then return; fi
 	scripts/kernel.sh --pristine "$SCRATCH/git" "$key"
 	quilt_dir=$SCRATCH/quilt
 	cp -r "$SCRATCH/git" "$quilt_dir"
@@ -608,12 +644,14 @@ check_applies() { # SERIES KEY
 	cd "$quilt_dir"
 	QUILT_PATCHES="$SCRATCH/patches" QUILT_PC="$SCRATCH/pc" quilt --quiltrc - push -a --fuzz=0
 	diff -r "$SCRATCH/git" "$quilt_dir"
+	remember_pass
 }
 
 check_checkpatch() { # SERIES, PATCH or source FILE.c
 	local tree option=()
 	source_of "$1"
 	[[ $2 != *.c ]] || option=(--file)
+	if passed_before checkpatch "$(source_and_tools)" "$(sha <"$2")"; then return; fi
 	tree=$(scripts/kernel.sh --tree)
 	# Not from the clone: where there is a .git, checkpatch takes a committed patch
 	# for a source file.
@@ -621,6 +659,7 @@ check_checkpatch() { # SERIES, PATCH or source FILE.c
 	# MISSING_SIGN_OFF: a person signs a patch off when sending it, and nobody
 	# has yet. UNKNOWN_COMMIT_ID: the source package has no history to look in.
 	perl scripts/checkpatch.pl --strict --color=never --ignore MISSING_SIGN_OFF,UNKNOWN_COMMIT_ID "${option[@]}" -- "$WW_ROOT/$2"
+	remember_pass
 }
 
 # A patch that two series share is kept in the older one's directory, and the newer one's series names it.
@@ -659,7 +698,7 @@ check "decision logic: tests on the host" cargo test --quiet --locked -p wakewat
 check "documents: the reference and the code have the same names and defaults" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" reference::
 check "documents: links, commands, verdicts, and a front page" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" documents::
 check "lock-free structures: every interleaving (loom)" check_loom
-check "proposals: every interleaving (stateright)" cargo test --quiet --locked -p wakewatch-model --manifest-path "$MANIFEST"
+check "proposals: every interleaving (stateright)" check_proposals
 check "lab and reproducer: unit tests" cargo test --quiet --locked -p findings -p lab -p ww-repro --manifest-path "$MANIFEST"
 check "results page: in a browser" check_page_in_browser
 check "module: what it can't be built against is refused in a line" check_module_refuses

@@ -283,7 +283,7 @@ fn taken_by_shell(dir: &str) -> Names {
 
 fn environment() -> Names {
     // Scripts' own variables, of which one function may be called without.
-    const OWN: [&str; 5] = ["MODULE_SH", "OWN_CONFIG", "QEMU", "SCRATCH", "WW_CLOSE"];
+    const OWN: [&str; 4] = ["OWN_CONFIG", "QEMU", "SCRATCH", "WW_CLOSE"];
     let mut all = taken_by_shell("scripts");
     all.retain(|name| !OWN.contains(&name.as_str()) && !variables().contains(name));
     all
