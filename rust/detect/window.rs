@@ -67,7 +67,6 @@ pub(crate) struct Opened {
     pub(crate) row: u8,
     /// The function that opened it, in the terms of who opens.
     pub(crate) function: u8,
-    /// The CPU.
     pub(crate) cpu: u16,
 }
 
@@ -370,19 +369,21 @@ impl<S: Deref<Target = [Bucket; N]>, const N: usize> Table<S, N> {
         mark: Mark,
         event: impl Fn() -> Event,
     ) -> Marked {
+        let mut all = Marked::default();
         for place in &self.freed {
             let page = place.load(Relaxed);
             if !is_within(page, pfn, order) {
                 continue;
             }
             let marked = self.mark(page - 1, mark, &event);
-            if marked != Marked::default() {
-                // One is enough for the story.
-                return marked;
+            if marked == Marked::default() {
+                let _ = place.compare_exchange(page, 0, Relaxed, Relaxed);
             }
-            let _ = place.compare_exchange(page, 0, Relaxed, Relaxed);
+            all.windows += marked.windows;
+            all.unknown += marked.unknown;
+            all.dropped += marked.dropped;
         }
-        Marked::default()
+        all
     }
 
     /// Closes the window of this context, page and bit, and says what was known of it. For a

@@ -269,6 +269,22 @@ fn an_allocated_block_is_searched_for_freed_pages() {
     }
 }
 
+/// Two pages that were freed alone are allocated as one block: each has a window of its own, with its own wake.
+#[test]
+fn all_freed_pages_of_an_allocated_block_are_marked() {
+    let table = table::<4>();
+    for page in [BASE, BASE + 1] {
+        table.open(page, Bit::Writeback, page, Opened::default());
+        assert_eq!(table.mark(page, Mark::Freed, || event(1)).windows, 1);
+    }
+    let marked = table.mark_range(BASE, 1, Mark::Allocated, || event(2));
+    assert_eq!((marked.windows, marked.unknown, marked.dropped), (2, 0, 0));
+    for page in [BASE, BASE + 1] {
+        let window = wake(&table, page, Bit::Writeback, page).expect("open");
+        assert_eq!(window.mark(Mark::Allocated), Trace::Known(event(2)));
+    }
+}
+
 /// Generations come again after 2^18, and a place's last note may be of any of them: what is marked has its
 /// name however many windows there have been since.
 #[test]
