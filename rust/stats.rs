@@ -31,17 +31,12 @@ counters! {
     FrozenWake = "frozen_wake",
     /// Events on pages that are not in the sample.
     SampledOut = "sampled_out",
-    /// Findings, by verdict, reported or not.
+    /// Findings, reported or not; so are the next five.
     ZeroRef = "zero_ref",
-    /// See above.
     Tail = "tail",
-    /// See above.
     Reused = "reused",
-    /// See above.
     Unreferenced = "unreferenced",
-    /// See above.
     Unbalanced = "unbalanced",
-    /// See above.
     UnlockedStart = "unlocked_start",
     /// Ends of reads that nobody's reference keeps the folio across: not a finding.
     UnreferencedReads = "unreferenced_reads",
@@ -72,11 +67,11 @@ counters! {
     MarksStarted = "marks_started",
     /// Marks that could not be made, or without telling who it was.
     MarksDropped = "marks_dropped",
-    /// Tasks woken by a leaked wake.
+    /// Tasks woken by a leaked wake that was reported.
     Victims = "victims",
     /// Tasks woken by a leaked wake that are missing in its report.
     VictimsLate = "victims_late",
-    /// Calls from a call site that found no room in the table.
+    /// Calls whose call site found no room in the table, was hidden by other tracers, or came during a reset.
     CallersDropped = "callers_dropped",
     /// Findings that the rate limit has kept from being reported.
     ReportsSuppressed = "reports_suppressed",
@@ -106,6 +101,9 @@ impl From<Verdict> for Counter {
 /// The counters of all CPUs.
 pub(crate) struct Stats {
     percpu: PerCpu<[AtomicU64; Counter::ALL.len()]>,
+    /// What the sums were when they were last reset. The cells are their CPU's: whoever wrote a 0 there could
+    /// have it overwritten by an increment that has begun before.
+    since: [AtomicU64; Counter::ALL.len()],
 }
 
 /// The counters of the CPU that this is.
@@ -125,6 +123,7 @@ impl Stats {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             percpu: PerCpu::zeroed()?,
+            since: [const { AtomicU64::new(0) }; Counter::ALL.len()],
         })
     }
 
@@ -147,15 +146,19 @@ impl Stats {
 
     /// Sets all to 0. What is counted meanwhile may or may not stay.
     pub(crate) fn reset(&self) {
-        for cells in self.percpu.all() {
-            for cell in cells {
-                cell.store(0, Relaxed);
-            }
+        for &(counter, _) in Counter::ALL {
+            self.since[counter as usize].store(self.since_loaded(counter), Relaxed);
         }
     }
 
     /// The sum over all CPUs. Any context; CPUs that count meanwhile may or may not be in it.
     pub(crate) fn sum(&self, counter: Counter) -> u64 {
+        let since = self.since[counter as usize].load(Relaxed);
+        self.since_loaded(counter).wrapping_sub(since)
+    }
+
+    /// The same since the module was loaded.
+    fn since_loaded(&self, counter: Counter) -> u64 {
         self.percpu
             .all()
             .map(|cells| cells[counter as usize].load(Relaxed))

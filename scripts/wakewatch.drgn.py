@@ -338,10 +338,11 @@ class Files:
         names = sorted(variants("stats::Counter").items())
         array = prog.array_type(prog.type("u64"), len(names))
         percpu = prog.pointer_type(array)
-        percpu = cast(percpu, peel(arc(self.shared.stats)))
+        stats = arc(self.shared.stats)
+        percpu = cast(percpu, peel(stats.percpu))
         cpus = [per_cpu_ptr(percpu, cpu)[0].read_() for cpu in for_each_possible_cpu(prog)]
         for index, name in names:
-            total = sum(cpu[index].value_() for cpu in cpus)
+            total = sum(cpu[index].value_() for cpu in cpus) - num(stats.since[index])
             yield f"{snake(name)}: {total % (1 << 64)}"
         knobs = self.shared.knobs
         yield f"windows_always: {int(num(knobs.now) & (1 << 3 | 1 << 4) != 0)}"
@@ -350,9 +351,11 @@ class Files:
         for name in ("wake", "past", "end_read", "private_2", "unlock", "start", "victim"):
             hooks[name] = self._hook(probes.member_(name))
         missed = {}
+        by_kprobe = False
         for name, hook in hooks.items():
             way = None if hook is None else prog.read_u8(hook.way.address_)
             yield f"hook_{name}: {['direct', 'ftrace', 'kprobe', 'off'][3 if way is None else way]}"
+            by_kprobe |= way == 2
             missed[name] = 0
             if hook is not None:
                 missed[name] = peel(peel(hook.kprobe).object).nmissed.value_() + peel(hook.hook).hook.missed.value_()
@@ -368,6 +371,7 @@ class Files:
                 missed["return"] += probe.fprobe.nmissed.value_()
         for name, count in missed.items():
             yield f"missed_{name}: {count}"
+        yield f"kprobes_off: {int(by_kprobe and prog['kprobes_all_disarmed'].value_())}"
 
     @staticmethod
     def _hook(optional):
