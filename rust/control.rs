@@ -72,8 +72,18 @@ struct Optional<T: Handler>(Option<Registration<T>>);
 
 impl<T: Handler> Optional<T> {
     /// Where there is no such function, that has been explained, and the hook is never on.
-    fn new(symbol: &'static CStr, hook: &'static Hook<T>, first: Way, handler: T) -> Result<Self> {
-        match Registration::new(symbol, hook, first, handler) {
+    ///
+    /// # Safety
+    ///
+    /// As for [`Registration::new`].
+    unsafe fn new(
+        symbol: &'static CStr,
+        hook: &'static Hook<T>,
+        first: Way,
+        handler: T,
+    ) -> Result<Self> {
+        // SAFETY: By the safety requirements.
+        match unsafe { Registration::new(symbol, hook, first, handler) } {
             Ok(registration) => Ok(Self(Some(registration))),
             Err(err) if err == ENOENT || err == EINVAL => Ok(Self(None)),
             Err(err) => Err(err),
@@ -266,28 +276,38 @@ struct Probes {
 impl Control {
     /// Registers the probes, all of them off. On an error, which is explained in the kernel log,
     /// none stays.
-    pub(crate) fn new(
+    ///
+    /// # Safety
+    ///
+    /// There may be one at a time, of the whole module.
+    pub(crate) unsafe fn new(
         shared: Arc<Shared>,
         symbols: Symbols,
         first: Way,
         config: Config,
     ) -> Result<Arc<Self>> {
-        let wake = Optional::new(symbols.wake, &hooks::WAKE, first, Wake(shared.clone()))?;
+        // SAFETY: Here and below, the symbol is of what hook and handler are made for (of `symbols` it has been
+        // checked), and there is no other registration of the hook: by the safety requirements.
+        let wake =
+            unsafe { Optional::new(symbols.wake, &hooks::WAKE, first, Wake(shared.clone()))? };
         let queues = kprobe::range(c_str!("folio_wait_table")).unwrap_or_default();
         let past = if queues.size == 0 {
             pr_info!("no symbol folio_wait_table (CONFIG_KALLSYMS_ALL): wakes that come past folio_wake_bit() are not seen\n");
             Optional(None)
         } else {
-            Optional::new(
-                c_str!("__wake_up_locked_key"),
-                &hooks::PAST,
-                first,
-                PastWake {
-                    shared: shared.clone(),
-                    wake: wake.range(),
-                    queues,
-                },
-            )?
+            // SAFETY: See above.
+            unsafe {
+                Optional::new(
+                    c_str!("__wake_up_locked_key"),
+                    &hooks::PAST,
+                    first,
+                    PastWake {
+                        shared: shared.clone(),
+                        wake: wake.range(),
+                        queues,
+                    },
+                )
+            }?
         };
         if wake.0.is_none() {
             if past.0.is_none() {
@@ -296,42 +316,60 @@ impl Control {
             pr_info!("wakes are looked at in __wake_up_locked_key() instead, and can't be delayed before\n");
         }
         let mut probes = Probes {
-            end: Registration::new(
-                symbols.end,
-                &hooks::END_WRITEBACK,
-                first,
-                EndOfWriteback(shared.clone()),
-            )?,
-            start: Optional::new(
-                c_str!("__folio_start_writeback"),
-                &hooks::START,
-                first,
-                Start(shared.clone()),
-            )?,
-            end_read: Optional::new(
-                c_str!("folio_end_read"),
-                &hooks::END_READ,
-                first,
-                EndOfBit(shared.clone()),
-            )?,
-            private_2: Optional::new(
-                c_str!("folio_end_private_2"),
-                &hooks::PRIVATE_2,
-                first,
-                EndOfBit(shared.clone()),
-            )?,
-            unlock: Optional::new(
-                c_str!("folio_unlock"),
-                &hooks::UNLOCK,
-                first,
-                EndOfBit(shared.clone()),
-            )?,
-            victim: Optional::new(
-                c_str!("wake_page_function"),
-                &hooks::VICTIM,
-                first,
-                Victim(shared.clone()),
-            )?,
+            // SAFETY: See above.
+            end: unsafe {
+                Registration::new(
+                    symbols.end,
+                    &hooks::END_WRITEBACK,
+                    first,
+                    EndOfWriteback(shared.clone()),
+                )
+            }?,
+            // SAFETY: See above.
+            start: unsafe {
+                Optional::new(
+                    c_str!("__folio_start_writeback"),
+                    &hooks::START,
+                    first,
+                    Start(shared.clone()),
+                )
+            }?,
+            // SAFETY: See above.
+            end_read: unsafe {
+                Optional::new(
+                    c_str!("folio_end_read"),
+                    &hooks::END_READ,
+                    first,
+                    EndOfBit(shared.clone()),
+                )
+            }?,
+            // SAFETY: See above.
+            private_2: unsafe {
+                Optional::new(
+                    c_str!("folio_end_private_2"),
+                    &hooks::PRIVATE_2,
+                    first,
+                    EndOfBit(shared.clone()),
+                )
+            }?,
+            // SAFETY: See above.
+            unlock: unsafe {
+                Optional::new(
+                    c_str!("folio_unlock"),
+                    &hooks::UNLOCK,
+                    first,
+                    EndOfBit(shared.clone()),
+                )
+            }?,
+            // SAFETY: See above.
+            victim: unsafe {
+                Optional::new(
+                    c_str!("wake_page_function"),
+                    &hooks::VICTIM,
+                    first,
+                    Victim(shared.clone()),
+                )
+            }?,
             mark_freed: Tracepoint::new(MarkFreed(shared.windows.clone())),
             mark_allocated: Tracepoint::new(MarkAllocated(shared.windows.clone())),
             around_clear: Return::new(symbols.end, AroundClear(shared.clone())),
@@ -359,14 +397,11 @@ impl Control {
             }
         }
         // What this kernel has no function for is off, and says so.
-        let config = &mut probes.now.config;
-        config.end_read &= probes.end_read.0.is_some();
-        config.audit_read &= probes.end_read.0.is_some();
-        config.private_2 &= probes.private_2.0.is_some();
-        config.unlock &= probes.unlock.0.is_some();
-        config.start &= probes.start.0.is_some();
-        config.victims &= probes.victim.0.is_some();
-        config.past &= probes.past.0.is_some();
+        for (name, there) in probes.there() {
+            if !there {
+                probes.now.config.switch_off(name);
+            }
+        }
         for (function, hook) in probes.openers() {
             shared.knobs.set_range(function, hook.range());
         }
@@ -379,7 +414,6 @@ impl Control {
         )
     }
 
-    /// Is detection on?
     pub(crate) fn detecting(&self) -> bool {
         self.shared.knobs.now().detects()
     }
@@ -394,7 +428,6 @@ impl Control {
         probes.change(&self.shared, wanted)
     }
 
-    /// The knobs.
     pub(crate) fn config(&self) -> Config {
         self.probes.lock().now.config
     }
@@ -470,22 +503,35 @@ impl Control {
         }
         let missed = probes.around_clear.missed() + probes.after_wake.missed();
         sink.line(&Line::of(format_args!("missed_return: {missed}")));
+        // What comes meanwhile is counted nowhere.
+        let by_kprobe = probes
+            .entries()
+            .iter()
+            .any(|(_, hook)| hook.way() == Some(Way::Kprobe));
+        let off = by_kprobe && kprobe::are_off().unwrap_or(false);
+        sink.line(&Line::of(format_args!("kprobes_off: {}", u32::from(off))));
     }
 }
 
 impl Probes {
+    /// The knobs that need a function which a kernel may not have, and whether this one has it.
+    fn there(&self) -> [(&'static str, bool); 7] {
+        let end_read = self.end_read.0.is_some();
+        [
+            ("end_read", end_read),
+            ("audit_read", end_read),
+            ("private_2", self.private_2.0.is_some()),
+            ("unlock", self.unlock.0.is_some()),
+            ("start", self.start.0.is_some()),
+            ("victims", self.victim.0.is_some()),
+            ("past", self.past.0.is_some()),
+        ]
+    }
+
     /// Can what is on in `config` be had on this kernel?
     fn check(&self, config: &Config) -> Result {
-        for (wanted, there, name) in [
-            (config.end_read, self.end_read.0.is_some(), "end_read"),
-            (config.audit_read, self.end_read.0.is_some(), "audit_read"),
-            (config.private_2, self.private_2.0.is_some(), "private_2"),
-            (config.unlock, self.unlock.0.is_some(), "unlock"),
-            (config.start, self.start.0.is_some(), "start"),
-            (config.victims, self.victim.0.is_some(), "victims"),
-            (config.past, self.past.0.is_some(), "past"),
-        ] {
-            if wanted && !there {
+        for (name, there) in self.there() {
+            if config.value(name) != 0 && !there {
                 pr_err!("{}=1: this kernel has no function to probe for it\n", name);
                 return Err(ENOENT);
             }
@@ -521,7 +567,8 @@ impl Probes {
     fn tell_missed(&self, shared: &Shared) {
         for (function, hook) in self.openers() {
             if let Some(counter) = hook.missed_counter() {
-                shared.knobs.set_missed(function, counter);
+                // SAFETY: It lives as long as the registration, which goes when no handler runs any more.
+                unsafe { shared.knobs.set_missed(function, counter) };
             }
         }
     }

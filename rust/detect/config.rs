@@ -171,7 +171,13 @@ impl Config {
         })
     }
 
-    /// The value of the knob called `name`.
+    /// Has the switch called `name` off.
+    pub(crate) fn switch_off(&mut self, name: &str) {
+        if let Some(Knob::Switch(on)) = self.knob(name) {
+            *on = false;
+        }
+    }
+
     pub(crate) fn value(mut self, name: &str) -> u32 {
         match self.knob(name) {
             Some(Knob::Switch(on)) => u32::from(*on),

@@ -108,13 +108,26 @@ impl<T: Handler> Registration<T> {
 
 /// Are kprobes switched on? May sleep.
 ///
-/// `enable_kprobe()` (kernel/kprobes.c, 6.12) says nothing of it if not, and leaves the probe disarmed for good.
+/// # Errors
+///
+/// `EAGAIN`, explained in the kernel log, if not; or those of [`are_off`].
+pub(crate) fn are_on() -> Result {
+    if are_off()? {
+        pr_err!("kprobes are switched off: write 1 to /sys/kernel/debug/kprobes/enabled\n");
+        return Err(EAGAIN);
+    }
+    Ok(())
+}
+
+/// Are all kprobes switched off, by `/sys/kernel/debug/kprobes/enabled`? May sleep.
+///
+/// `enable_kprobe()` (kernel/kprobes.c, 6.12) says nothing of it if so, and leaves the probe disarmed for good.
 /// What it leaves behind can be told only by a probe that is the only one of its place.
 ///
 /// # Errors
 ///
-/// `EAGAIN`, explained in the kernel log, if all are switched off by `/sys/kernel/debug/kprobes/enabled`.
-pub(crate) fn are_on() -> Result {
+/// Those of `register_kprobe()` and `enable_kprobe()`.
+pub(crate) fn are_off() -> Result<bool> {
     let mut probe = bindings::kprobe {
         addr: bindings::ww_nobody_calls as *mut u8,
         flags: bindings::KPROBE_FLAG_DISABLED,
@@ -130,11 +143,7 @@ pub(crate) fn are_on() -> Result {
     // SAFETY: As above.
     unsafe { bindings::unregister_kprobe(&mut probe) };
     enabled?;
-    if flags & bindings::KPROBE_FLAG_DISABLED != 0 {
-        pr_err!("kprobes are switched off: write 1 to /sys/kernel/debug/kprobes/enabled\n");
-        return Err(EAGAIN);
-    }
-    Ok(())
+    Ok(flags & bindings::KPROBE_FLAG_DISABLED != 0)
 }
 
 /// Where a symbol is; kprobes can look up what is not exported. May sleep.

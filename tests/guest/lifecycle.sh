@@ -108,8 +108,10 @@ two_at_once() {
 kprobes_off_and_on() {
 	local status=0 file=$debug/kprobes/enabled
 	load hook=kprobe && watches || return 1
+	[ "$(ww_stat kprobes_off)" = 0 ] || status=1
 	echo 0 >"$file" || return 1
 	sees_nothing || status=1
+	[ "$(ww_stat kprobes_off)" = 1 ] || { echo "stats do not say so"; status=1; }
 	echo 1 >"$file"
 	watches || status=1
 	echo 0 >"$file"
