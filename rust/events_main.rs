@@ -89,6 +89,8 @@ impl kernel::Module for Events {
                 pr_info!("events raised, a page reused at attempt {}\n", attempt);
                 return Ok(Self);
             }
+            // SAFETY: May sleep, and does so.
+            unsafe { bindings::msleep(PAUSE_MS) };
         }
         pr_err!("none of {} pages came back to who had freed it\n", ATTEMPTS);
         Err(EAGAIN)
@@ -120,6 +122,9 @@ unsafe fn begin_writeback(start: Function, raw: *mut bindings::page) {
 /// How many pages are freed until one comes back: a free page is anybody's, and the task may be moved to another
 /// CPU, or another one take the page, just then.
 const ATTEMPTS: u32 = 100;
+/// Between two of them, in milliseconds. While another CPU drains this one's free list, every page goes to the buddy
+/// allocator and comes back some day, and a host that has stopped that CPU makes this last.
+const PAUSE_MS: u32 = 20;
 
 /// Pages that are freed with stacks that differ: more than the kernel's stack depot takes at once.
 const STACKS: u32 = 1 << DEPTH;
