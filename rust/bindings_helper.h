@@ -66,7 +66,6 @@ int ww_folio_large_mapcount(const struct folio *folio);
 bool ww_flags_left(unsigned long flags);
 bool ww_page_buddy(const struct page *page);
 unsigned long ww_page_to_pfn(const struct page *page);
-u64 ww_local_clock(void);
 unsigned int ww_smp_processor_id(void);
 unsigned int ww_context(void);
 unsigned int ww_context_bits(void);
@@ -97,7 +96,6 @@ enum { WW_HARDIRQ_BITS = NMI_MASK | HARDIRQ_MASK };
 #define WW_CONTEXT_TASK		0
 #define WW_CONTEXT_SOFTIRQ	1
 #define WW_CONTEXT_HARDIRQ	2
-#define WW_CONTEXT_NMI		3
 
 #define WW_WQ_FLAG_EXCLUSIVE	0x01	/* WQ_FLAG_EXCLUSIVE; helpers.c holds it to that */
 #define WW_WQ_FLAG_CUSTOM	0x04	/* WQ_FLAG_CUSTOM, likewise */

@@ -170,8 +170,9 @@ impl Callers {
         origin(
             call,
             entry as u32,
-            // SAFETY: `origin` asks for slots that are return addresses on the current stack, says `returns`;
-            // or for that of the wake itself.
+            // SAFETY: `origin` asks for the wake's own slot, or for one a little above it that `returns` has let
+            // through. With ORC that is among the return addresses that were found; without it, all that is
+            // known is that the opener's code made the wake, whose frame lies above this one on the same stack.
             |slot| unsafe { self.trampolines.return_address(full(slot)) }.map(|at| at as u64),
             |slot| {
                 let called = self
@@ -197,6 +198,9 @@ impl Callers {
         // SAFETY: May sleep, and does so.
         unsafe { bindings::synchronize_rcu() };
         windows_go();
+        // A wake may have taken a window, and its row with it, just before that.
+        // SAFETY: As above.
+        unsafe { bindings::synchronize_rcu() };
         self.rows.all().flatten().for_each(Row::reset);
         self.sites.open();
     }

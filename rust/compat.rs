@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Everything that differs between the kernel versions wakewatch builds on, as far as it is Rust's;
-//! `helpers.c` has C's part. Nothing outside of the two knows the version, and these ask for none: they are
-//! written in what 6.12 and 7.3 have in common.
+//! `helpers.c` has C's part. What is here asks for no version: it is written in what 6.12 and 7.3 have in
+//! common.
 //!
 //! Where the words of a `struct page` are is C's to say (`WW_AT_...`): bindgen's names for what encloses
 //! them change whenever a field is added, and the words have changed types and names.

@@ -62,7 +62,11 @@ static int __init fexit_init(void)
 	address = (unsigned long)probe.addr;
 	unregister_kprobe(&probe);
 	err = ftrace_set_filter_ip(&direct, address, 0, 0);
-	return err ?: register_ftrace_direct(&direct, (unsigned long)ww_fexit_trampoline);
+	if (!err)
+		err = register_ftrace_direct(&direct, (unsigned long)ww_fexit_trampoline);
+	if (err)
+		ftrace_free_filter(&direct);
+	return err;
 }
 module_init(fexit_init);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The kernel's inline functions and macros that Rust cannot call. One line
- * each: whoever finds a decision here has found a bug.
+ * The kernel's inline functions and macros that Rust cannot call. Short: what
+ * differs between versions is decided here, and nothing else.
  */
 #include <linux/debugfs.h>
 #include <linux/mm.h>
@@ -44,12 +44,6 @@ bool ww_page_buddy(const struct page *page)
 unsigned long ww_page_to_pfn(const struct page *page)
 {
 	return page_to_pfn(page);
-}
-
-/* The clock of printk's time stamps, so that reports and oopses can be ordered. */
-u64 ww_local_clock(void)
-{
-	return local_clock();
 }
 
 unsigned int ww_smp_processor_id(void)

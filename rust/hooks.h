@@ -33,7 +33,7 @@ struct ww_entry {
 
 struct ww_hook {
 	const void *handler;	/* there before anything is hooked, and until nothing is */
-	unsigned long missed;	/* entered in its own handler's context, and stopped */
+	unsigned long missed;	/* entered inside of any of our handlers, in the same context, and stopped */
 };
 
 /* By what the kernel calls them at a function's entry. */

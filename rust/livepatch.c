@@ -65,7 +65,11 @@ static int __init livepatch_init(void)
 	if (!wake_bit || !address)
 		return -ENOENT;
 	err = ftrace_set_filter_ip(&ops, address, 0, 0);
-	return err ?: register_ftrace_function(&ops);
+	if (!err)
+		err = register_ftrace_function(&ops);
+	if (err)
+		ftrace_free_filter(&ops);
+	return err;
 }
 module_init(livepatch_init);
 
@@ -74,6 +78,7 @@ static void __exit livepatch_exit(void)
 	unregister_ftrace_function(&ops);
 	/* Whoever is in the replacement may have been preempted there. */
 	synchronize_rcu_tasks();
+	ftrace_free_filter(&ops);
 }
 module_exit(livepatch_exit);
 

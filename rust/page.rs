@@ -15,7 +15,7 @@ use crate::{
     bindings, compat,
     detect::{
         amplify::PageId,
-        holders::{caches, Holders},
+        holders::{caches, is_file, Holders},
         verdict::Owner,
     },
 };
@@ -31,8 +31,6 @@ const SWAP_BACKED: usize = 1 << bindings::pageflags_PG_swapbacked;
 const SWAP_CACHE: usize = 1 << bindings::pageflags_PG_swapcache;
 pub(crate) const WAITERS: usize = 1 << bindings::pageflags_PG_waiters;
 pub(crate) const WRITEBACK: usize = 1 << bindings::pageflags_PG_writeback;
-/// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): such a `mapping` points at no file's.
-const MAPPING_FLAGS: usize = 3;
 
 /// A page, or the folio it is the head of.
 ///
@@ -197,7 +195,7 @@ impl Page {
     /// not any more. Slow: for reports, and for delays that ask for a page.
     pub(crate) fn id(self) -> Option<PageId> {
         let mapping = self.mapping();
-        if mapping == 0 || mapping & MAPPING_FLAGS != 0 {
+        if !is_file(mapping) {
             return None;
         }
         let mapping = mapping as *const bindings::address_space;

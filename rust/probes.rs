@@ -107,9 +107,12 @@ impl Knobs {
         Now(self.now.load(Relaxed))
     }
 
-    /// Says where to look up how many hits were missed by the hook that opens the windows of `function`. It must
-    /// stay until no handler runs any more.
-    pub(crate) fn set_missed(&self, function: Function, counter: *const c_ulong) {
+    /// Says where to look up how many hits were missed by the hook that opens the windows of `function`.
+    ///
+    /// # Safety
+    ///
+    /// `counter` must be readable until another one is set, or no handler runs any more.
+    pub(crate) unsafe fn set_missed(&self, function: Function, counter: *const c_ulong) {
         self.missed[function as usize].store(counter.cast_mut(), Relaxed);
     }
 

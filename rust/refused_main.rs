@@ -3,7 +3,8 @@
 //! Frees a page that the allocator refuses, for a test: `insmod wakewatch_refused.ko` with wakewatch
 //! loaded, in a guest that is thrown away afterwards.
 //!
-//! The page's writeback ends, without a waiter, so that its window stays open. It is freed with a flag set
+//! The page's writeback ends as if somebody waited, so that a window opens; `__folio_end_writeback()` alone wakes
+//! nobody, and it stays open. The page is freed with a flag set
 //! that no free page may have: `mm_page_free` tells of it, and then the allocator says "Bad page state"
 //! and takes it out of use, flags and all. Then comes the wake.
 

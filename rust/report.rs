@@ -49,7 +49,7 @@ pub(crate) enum Site {
     EndOfWriteback,
     /// The return of `__folio_end_writeback()`.
     AfterClear,
-    /// The entry of `folio_wake_bit()`, for this bit of the page flags.
+    /// The entry of `folio_wake_bit()`, or of `__wake_up_locked_key()`, for this bit of the page flags.
     Wake(u32),
     /// The entry of `__folio_start_writeback()`.
     Start,
@@ -69,7 +69,7 @@ pub(crate) enum Told {
 impl Told {
     const ALL: [(Told, &'static str); 2] = [
         (Told::Past, "some wakes don't come by folio_wake_bit(), which a compiler has made a part of its callers: they are looked at in __wake_up_locked_key(), and can't be delayed before"),
-        (Told::LateWaiters, "a waiter for writeback has come after its end had begun: from now on windows are opened where nobody waits, too (always=1 does so from the start)"),
+        (Told::LateWaiters, "a wake for writeback had no window, most likely because its waiter had come after the end had begun: from now on windows are opened where nobody waits, too (always=1 does so from the start)"),
     ];
 }
 
@@ -173,7 +173,7 @@ pub(crate) struct Record {
     pub(crate) probe_ip: usize,
     pub(crate) depth: u32,
     pub(crate) stack: [usize; DEPTH],
-    /// The window that a wake has ended, if it is known.
+    /// The window of a wake, if it is known.
     pub(crate) window: Maybe<Window>,
     /// Woken tasks, of which [`VICTIMS`] are told.
     pub(crate) victims: u32,
@@ -211,7 +211,8 @@ impl Reporter {
         let limit = config.report_limit;
         let mut slots = KVec::with_capacity(KEPT, GFP_KERNEL)?;
         for _ in 0..KEPT {
-            // SAFETY: All-zero bytes are a `Record`: integers, and enums with a first variant.
+            // SAFETY: All-zero bytes are valid for every field: integers, bools, a raw pointer, and enums whose first
+            // variant is 0. The null `Page` is never looked at: the slot is empty.
             let empty = unsafe { MaybeUninit::<Record>::zeroed().assume_init() };
             slots.push(Slot::new(empty), GFP_KERNEL)?;
         }
@@ -271,7 +272,7 @@ impl Reporter {
         self.report_leak(verdict, site, page, judged, probe_ip, None);
     }
 
-    /// As [`Self::report`], for the wake that has ended `window`. Its number, for
+    /// As [`Self::report`], for a wake or a delay, whose window is `window`. Its number, for
     /// [`Self::add_victim`], if it was written.
     #[cold]
     pub(crate) fn report_leak(
@@ -292,7 +293,8 @@ impl Reporter {
             return None;
         }
         let number = self.ring.push(|record| {
-            // SAFETY: There is always a current task, which stays while it runs.
+            // SAFETY: There is always a current task, which stays while it runs. `comm` may be written meanwhile:
+            // any bytes are a value.
             let (pid, comm) = unsafe {
                 let task = percpu::current();
                 ((*task).pid, (*task).comm)

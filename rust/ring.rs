@@ -37,8 +37,8 @@ const LAST: u32 = 5;
 ///
 /// # Invariants
 ///
-/// Only who has brought `state` to `BUSY` or `SHOWING` touches `number` and `value`, until they put another
-/// state there; in `SHOWING` they only read, and so does who has brought it from there, or from `READY`, to
+/// Only who has brought `state` to `BUSY` or `SHOWING` writes `number` or touches `value`, until they put another
+/// state there; `number` may be read by anybody, and is believed under that lock alone. In `SHOWING` they only read, and so does who has brought it from there, or from `READY`, to
 /// `LAST`, where it stays.
 pub(crate) struct Slot<T> {
     state: AtomicU32,
@@ -142,7 +142,7 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     /// the same time share the work. `show` says whether all of it was seen: if not, that is the end of
     /// it, and the entry is one that nobody has seen.
     pub(crate) fn print(&self, mut show: impl FnMut(u64, &T) -> bool) {
-        while let Some(slot) = self.oldest(&[READY], 0) {
+        while let Some((_, slot)) = self.oldest(&[READY], 0) {
             if slot.lock(READY, SHOWING) {
                 let seen = slot.value.with(|value| {
                     // SAFETY: The slot is `SHOWING`, by this thread.
@@ -159,7 +159,7 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
     /// As [`Self::print`], in a panic: an entry that another CPU was about to show when it was stopped
     /// comes once more, and whole. The slots are not used again.
     pub(crate) fn print_last(&self, mut show: impl FnMut(u64, &T)) {
-        while let Some(slot) = self.oldest(&[READY, SHOWING], 0) {
+        while let Some((_, slot)) = self.oldest(&[READY, SHOWING], 0) {
             if slot.lock(READY, LAST) || slot.lock(SHOWING, LAST) {
                 slot.value.with(|value| {
                     // SAFETY: By the type invariant nobody writes what is `LAST`.
@@ -175,21 +175,22 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
         self.slots.get(index as usize)
     }
 
-    /// The oldest entry in one of `states`, from number `from` on.
-    fn oldest(&self, states: &[u32], from: u64) -> Option<&Slot<T>> {
+    /// The oldest entry in one of `states`, from number `from` on, and its number at the time.
+    fn oldest(&self, states: &[u32], from: u64) -> Option<(u64, &Slot<T>)> {
         self.slots
             .iter()
             .filter(|slot| states.contains(&slot.state.load(Acquire)))
-            .filter(|slot| slot.number.load(Relaxed) >= from)
-            .min_by_key(|slot| slot.number.load(Relaxed))
+            .map(|slot| (slot.number.load(Relaxed), slot))
+            .filter(|(number, _)| *number >= from)
+            .min_by_key(|(number, _)| *number)
     }
 
     /// Shows what is in the buffer, oldest first, and changes nothing. Entries being written or
     /// printed meanwhile are left out.
     pub(crate) fn read(&self, mut show: impl FnMut(u64, &T)) {
         let mut from = 0;
-        while let Some(slot) = self.oldest(&[READY, KEPT], from) {
-            from = from.max(slot.number.load(Relaxed)) + 1;
+        while let Some((number, slot)) = self.oldest(&[READY, KEPT], from) {
+            from = number + 1;
             let was = if slot.lock(READY, SHOWING) {
                 READY
             } else if slot.lock(KEPT, BUSY) {
@@ -197,16 +198,17 @@ impl<T: Copy, S: Deref<Target = [Slot<T>]>> Ring<T, S> {
             } else {
                 continue;
             };
-            // Whoever took the slot between the look and the lock has made it a later entry.
-            let number = slot.number.load(Relaxed);
+            // Whoever took the slot between the look and the lock has made it a later entry, which comes in its turn.
+            let same = slot.number.load(Relaxed) == number;
             // SAFETY: The slot is `SHOWING` or `BUSY`, by this thread.
             let value = slot.value.with(|value| unsafe { *value });
             match was {
                 KEPT => slot.unlock(KEPT),
                 _ => slot.shown(READY),
             }
-            from = from.max(number + 1);
-            show(number, &value);
+            if same {
+                show(number, &value);
+            }
         }
     }
 }

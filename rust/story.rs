@@ -7,6 +7,7 @@ use crate::{
     bindings,
     detect::{
         holders::Holders,
+        symbol::is_clone_of,
         verdict::Verdict,
         window::{Event, Mark, Trace, Window},
     },
@@ -293,26 +294,28 @@ impl Record {
     /// The first caller that is not itself a part of ending writeback or of waking. Leaves
     /// `scratch` empty.
     fn blamed(&self, scratch: &mut Line) -> usize {
-        const PLUMBING: [&[u8]; 12] = [
-            b"__wake_up_locked_key",
-            b"__folio_end_writeback",
-            b"__folio_start_writeback",
-            b"folio_end_writeback",
-            b"folio_end_writeback_no_dropbehind",
-            b"folio_wake_bit",
-            b"folio_unlock",
-            b"folio_end_read",
-            b"folio_end_private_2",
-            b"unlock_page",
+        const PLUMBING: [&str; 12] = [
+            "__wake_up_locked_key",
+            "__folio_end_writeback",
+            "__folio_start_writeback",
+            "folio_end_writeback",
+            "folio_end_writeback_no_dropbehind",
+            "folio_wake_bit",
+            "folio_unlock",
+            "folio_end_read",
+            "folio_end_private_2",
+            "unlock_page",
             // Of patches/*/read-...
-            b"folio_unlock_io",
-            b"folio_clear_locked_and_wake",
+            "folio_unlock_io",
+            "folio_clear_locked_and_wake",
         ];
         let callers = self.callers();
         for &addr in callers {
             // SAFETY: Printed as a symbol.
             unsafe { scratch.put_pointer(c_str!("%ps"), addr as *const c_void) };
-            let plumbing = PLUMBING.contains(&scratch.as_bytes());
+            let plumbing = PLUMBING
+                .iter()
+                .any(|name| is_clone_of(scratch.text(), name));
             scratch.clear();
             if !plumbing {
                 return addr;
@@ -420,8 +423,7 @@ fn context(context: u32) -> &'static str {
     match context {
         bindings::WW_CONTEXT_TASK => "task",
         bindings::WW_CONTEXT_SOFTIRQ => "softirq",
-        bindings::WW_CONTEXT_HARDIRQ => "hardirq",
-        _ => "nmi",
+        _ => "hardirq",
     }
 }
 

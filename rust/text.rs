@@ -72,7 +72,6 @@ impl Line {
         self.clear();
     }
 
-    /// Empties it.
     pub(crate) fn clear(&mut self) {
         self.len = 0;
         self.bytes[0] = 0;
@@ -91,7 +90,7 @@ impl Line {
 
     /// The line so far, as a C string.
     pub(crate) fn as_c(&self) -> *const kernel::ffi::c_char {
-        // The last byte is never written by `write_str`, and `scnprintf()` puts its NUL at `len`.
+        // `write_str` and `scnprintf()` keep a NUL at `len`.
         self.bytes.as_ptr().cast()
     }
 }

@@ -3,8 +3,8 @@
  * Return addresses on the current stack, by the kernel's own unwinder. In C
  * because its state and half of its functions are inline.
  *
- * A return probe (kretprobe, fprobe: both are rethooks) and the function graph
- * tracer replace a return address on the stack by that of a trampoline, and
+ * A return probe (a kretprobe, or an fprobe before 6.14: both are rethooks) and
+ * the function graph tracer replace a return address on the stack by that of a trampoline, and
  * keep what they have found there in a list of the task's. The unwinder knows
  * both lists. What it does not follow is a place that was replaced by the graph
  * tracer first and by a rethook then: a function that jumps to the next one as

@@ -31,7 +31,7 @@ pub(crate) struct Victims {
 
 /// What kind of context this is.
 fn kind() -> usize {
-    const { assert!(bindings::WW_CONTEXT_NMI as usize + 1 == KINDS) };
+    const { assert!(bindings::WW_CONTEXT_HARDIRQ as usize + 1 == KINDS) };
     // SAFETY: Reads the CPU's state. Any context.
     unsafe { bindings::ww_context() as usize }
 }
@@ -126,7 +126,8 @@ impl Victims {
             return None;
         }
         let task = task.cast::<bindings::task_struct>();
-        // SAFETY: A waiter's task stays until it has left the queue.
+        // SAFETY: A waiter's task stays until it has left the queue. `comm` may be written meanwhile: any bytes
+        // are a value.
         let (pid, comm) = unsafe { ((*task).pid, (*task).comm) };
         let victim = Victim {
             pid,

@@ -76,7 +76,9 @@ impl kernel::Module for WakeWatch {
             },
             GFP_KERNEL,
         )?;
-        let control = control::Control::new(shared, params.symbols, params.hook, config)?;
+        // SAFETY: A module is loaded once at a time, and this is its only one.
+        let control =
+            unsafe { control::Control::new(shared, params.symbols, params.hook, config)? };
         control.detect(params.enable)?;
         control.set_amplify(params.amplify)?;
         let debugfs = debugfs::Directory::new(control.clone(), module)?;

@@ -161,8 +161,9 @@ impl Windows {
         // The kernel's stack depot would keep each stack once. But it takes a lock, and where nothing can be
         // allocated it is full some day.
         let mut stack = [0; STACK];
-        // SAFETY: There is always a current task, which stays while it runs; the others read the
-        // CPU's state, and a stack into an array of that size. Any context.
+        // SAFETY: There is always a current task, which stays while it runs; its `comm` may be written
+        // meanwhile, and any bytes are a value. The others read the CPU's state, and a stack into an array of that
+        // size. Any context.
         let (pid, comm, context) = unsafe {
             let task = percpu::current();
             bindings::stack_trace_save(stack.as_mut_ptr().cast(), STACK as u32, 1);
@@ -230,8 +231,8 @@ impl MarkFreed {
     }
 }
 
-/// Marks freed pages that are allocated: `__alloc_pages()` (mm/page_alloc.c, 6.12) fires
-/// `mm_page_alloc`. Bulk allocation does not, nor does the vmalloc that uses it.
+/// Marks freed pages that are allocated: `__alloc_pages_noprof()` (mm/page_alloc.c, 6.12; in 7.3
+/// `__alloc_frozen_pages_noprof()`) fires `mm_page_alloc`. Bulk allocation does not, nor does the vmalloc that uses it.
 #[derive(Clone)]
 pub(crate) struct MarkAllocated(pub(crate) Arc<Windows>);
 

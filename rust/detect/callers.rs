@@ -148,6 +148,8 @@ pub(crate) struct Row {
     above: AtomicU32,
     /// The same of the last call: mostly it is as this one.
     last: AtomicU32,
+    /// Each goes back to 0 after 2^32. More would be too large: per-CPU memory comes in pieces of 32 KiB at most
+    /// (`PCPU_MIN_UNIT_SIZE`, include/linux/percpu.h, 6.12).
     lengths: [AtomicU32; LENGTHS],
 }
 
@@ -171,13 +173,14 @@ impl Row {
     /// Counts a call with that many spare references. On the row's own CPU, with preemption disabled.
     #[inline]
     pub(crate) fn audit(&self, spare: i32) {
-        self.calls.one_more();
-        if spare <= 0 {
-            self.none.one_more();
-        }
+        // Before the call is counted: a row without calls is not shown.
         let above = spare.wrapping_sub(i32::MIN) as u32;
         if self.last.load(Relaxed) != above {
             self.extremes(spare, above);
+        }
+        self.calls.one_more();
+        if spare <= 0 {
+            self.none.one_more();
         }
     }
 

@@ -8,8 +8,8 @@
 
 use crate::sync::{AtomicU64, Count, Ordering::Relaxed};
 
-/// The kinds of contexts that interrupt each other: task, softirq, hardirq, NMI.
-pub(crate) const KINDS: usize = 4;
+/// The kinds of contexts that interrupt each other: task, softirq, hardirq. Nothing that is hooked runs in an NMI.
+pub(crate) const KINDS: usize = 3;
 
 /// A wake: of which page, and for which flag of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //!
 //! `n` is the number of the folio's pages, `m` its mapcount, `p` 1 with `PG_private` set. What the sum
 //! leaves of the refcount is spare. Read in 6.12; `tests/host` holds [`caches`] and [`Holders`] to each row, and
-//! tests/guest/holders.sh reaches those marked `*` on a kernel with the bug and on one without.
+//! tests/guest/states.sh reaches those marked `*` on a kernel with the bug and on one without.
 //!
 //! ```text
 //!   the folio is in                  mapping    swapbacked  swapcache   known holders
@@ -68,15 +68,18 @@ impl Holders {
     }
 }
 
-/// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h): anonymous, movable or KSM.
+/// `PAGE_MAPPING_FLAGS` (include/linux/page-flags.h, 6.12; `FOLIO_MAPPING_FLAGS` in 7.3): anonymous, movable or KSM.
 const MAPPING_FLAGS: usize = 3;
+
+/// Does `folio->mapping` point at a file's?
+#[inline(always)]
+pub(crate) fn is_file(mapping: usize) -> bool {
+    mapping != 0 && mapping & MAPPING_FLAGS == 0
+}
 
 /// Whether a folio is in a page cache and in the swap cache, by `folio->mapping`, type bits and all, and
 /// the flags `PG_swapbacked` and `PG_swapcache`.
 #[inline(always)]
 pub(crate) fn caches(mapping: usize, swap_backed: bool, swap_cache: bool) -> (bool, bool) {
-    (
-        mapping != 0 && mapping & MAPPING_FLAGS == 0,
-        swap_backed && swap_cache,
-    )
+    (is_file(mapping), swap_backed && swap_cache)
 }

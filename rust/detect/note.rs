@@ -20,9 +20,8 @@ pub(crate) struct Event {
     pub(crate) when_ns: u64,
     /// The task that was current.
     pub(crate) pid: i32,
-    /// The CPU.
     pub(crate) cpu: u16,
-    /// Task, softirq, hardirq or nmi, in the caller's numbers.
+    /// Task, softirq or hardirq, in the caller's numbers.
     pub(crate) context: u16,
     /// The task's `comm`.
     pub(crate) comm: [u8; 16],

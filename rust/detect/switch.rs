@@ -68,13 +68,11 @@ impl On {
 
 /// Something that can be switched.
 pub(crate) trait Switch<E> {
-    /// Is it on?
     fn is_on(&self) -> bool;
 
     /// Switches it on, which may fail. Then it is off.
     fn on(&mut self) -> Result<(), E>;
 
-    /// Switches it off.
     fn off(&mut self);
 }
 

@@ -96,14 +96,18 @@ pub(crate) struct Registration<T: Handler + 'static> {
 }
 
 impl<T: Handler> Registration<T> {
-    /// For the entry of `symbol`, which is hooked when [`Self::on`] is called. May sleep. At most one of `hook`
-    /// at a time.
+    /// For the entry of `symbol`, which is hooked when [`Self::on`] is called. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// `symbol` must name the function that `hook` and `T` are made for, and no other registration of `hook` may
+    /// live.
     ///
     /// # Errors
     ///
     /// `ENOENT` if there is no such symbol, `EINVAL` if it may not be probed; either is explained
     /// in the kernel log, and nothing stays registered.
-    pub(crate) fn new(
+    pub(crate) unsafe fn new(
         symbol: &'static CStr,
         hook: &'static Hook<T>,
         first: Way,
@@ -174,7 +178,8 @@ impl<T: Handler> Registration<T> {
         );
     }
 
-    /// Takes the hook away. May sleep. When this returns no handler runs any more.
+    /// Takes the hook away. May sleep. When this returns nobody is called any more; a kprobe's handler that has begun
+    /// may run for another grace period.
     pub(crate) fn off(&mut self) -> Result {
         self.ftrace = None;
         if self.way == Some(Way::Kprobe) {
@@ -184,8 +189,8 @@ impl<T: Handler> Registration<T> {
         Ok(())
     }
 
-    /// How many hits had no handler: a kprobe's that came inside of another one's, and any that came inside of its
-    /// own in the same context.
+    /// How many hits had no handler: a kprobe's that came inside of another one's, and any that came inside of
+    /// any of our handlers in the same context.
     pub(crate) fn missed(&self) -> u64 {
         // SAFETY: Static data; a statistic that is written without a lock.
         let stopped = unsafe { core::ptr::addr_of!((*self.hook.hook).missed).read_volatile() };

@@ -11,7 +11,7 @@ use kernel::c_str;
 
 /// The trampolines that a slot may hold instead of a return address.
 pub(crate) struct Trampolines {
-    /// Of kretprobes and fprobes; 0 if this kernel has none.
+    /// Of kretprobes, and of fprobes before 6.14; 0 if this kernel has none.
     rethook: usize,
     /// Of the function graph tracer; 0 if this kernel has none.
     graph: usize,

@@ -63,6 +63,7 @@ impl Shared {
             Some(page.owner())
         };
         let mut window = bit.and_then(|bit| shared.windows.wake(page, bit, at.context()));
+        let none = window.is_none();
         if let Some(there) = &window {
             let not_its_own = match shared.origin(there, at) {
                 Origin::Own if !shared.doubtful(there) => None,
@@ -78,7 +79,7 @@ impl Shared {
             Some(window) => shared.ended(window, page, flag, stats),
             None => {
                 // Locked pages are woken by folio_unlock() too, which is mostly not looked at.
-                if bit == Some(Bit::Writeback) && now.writeback() {
+                if none && bit == Some(Bit::Writeback) && now.writeback() {
                     stats.count(Counter::WakesWithoutWindow);
                     shared.learn();
                 }
