@@ -134,16 +134,59 @@ pub fn verb(lab: &Lab) -> Result<bool> {
             path.display()
         );
     } else {
-        println!("{}", page(&all));
+        println!("{}\n\n{}", summary(&all), page(&all));
     }
     Ok(true)
 }
 
-fn page(all: &[Ran]) -> comfy_table::Table {
-    let last: BTreeMap<_, &Ran> = all
-        .iter()
+/// The last of each kind, by kernel and what was run.
+fn last(all: &[Ran]) -> BTreeMap<(&Which, &str), &Ran> {
+    all.iter()
         .map(|ran| ((&ran.kernel, ran.what.as_str()), ran))
-        .collect();
+        .collect()
+}
+
+/// A line for each kernel.
+fn summary(all: &[Ran]) -> comfy_table::Table {
+    let mut kernels: BTreeMap<&Which, Vec<&Ran>> = BTreeMap::new();
+    for ((kernel, _), ran) in last(all) {
+        kernels.entry(kernel).or_default().push(ran);
+    }
+    let mut out = table([
+        "kernel",
+        "compiler",
+        "from",
+        "configuration",
+        "runs",
+        "does not",
+        "hooks",
+    ]);
+    for (kernel, runs) in kernels {
+        let mut hooks = BTreeMap::new();
+        for ran in &runs {
+            debugfs::add_hooks(&mut hooks, &ran.hooks);
+        }
+        let names = |ok: bool| -> String {
+            let some = runs.iter().filter(|ran| ran.ok == ok);
+            some.map(|ran| ran.what.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        out.add_row([
+            kernel.release.clone(),
+            kernel.compiler.clone(),
+            kernel.from.clone(),
+            kernel.configuration.clone(),
+            names(true),
+            names(false),
+            ways(&hooks),
+        ]);
+    }
+    out
+}
+
+/// A line for each thing that was run on each.
+fn page(all: &[Ran]) -> comfy_table::Table {
     let mut out = table([
         "kernel",
         "compiler",
@@ -154,7 +197,7 @@ fn page(all: &[Ran]) -> comfy_table::Table {
         "hooks",
         "date",
     ]);
-    for ((kernel, what), ran) in last {
+    for ((kernel, what), ran) in last(all) {
         out.add_row([
             kernel.release.clone(),
             kernel.compiler.clone(),
@@ -272,5 +315,13 @@ mod tests {
         assert!(!both.contains("11 of 12"), "{both}");
         let first = page(&all[..1]).to_string();
         assert!(first.contains("no: 11 of 12 rows"), "{first}");
+        // In which column says which of the two it is.
+        let row = |all: &[Ran]| summary(all).to_string().replace(' ', "");
+        assert!(row(&all).contains("|lab|repro||"), "{}", row(&all));
+        assert!(
+            row(&all[..1]).contains("|lab||repro|"),
+            "{}",
+            row(&all[..1])
+        );
     }
 }
