@@ -49,8 +49,8 @@ check: setup ## only what boots nothing: style, lints, patches, documents, tests
 browser: setup ## the page of a run, in a browser: installs one if there is none
 	@$(S)/setup.sh --browser && $(S)/check.sh 'in a browser'
 
-lifecycle: setup ## the module comes and goes under load [CYCLES=2000]
-	@KERNELS=fixed $(S)/lab.sh lifecycle --cycles '$(CYCLES)'
+lifecycle: setup ## the module comes and goes under load [KERNEL=fixed CYCLES=2000]
+	@KERNELS='$(FIXED)' $(S)/lab.sh lifecycle --kernel '$(FIXED)' --cycles '$(CYCLES)'
 
 soak: setup ## everything at once on a healthy kernel, where wakewatch has to be silent [DURATION=30]
 	@KERNELS=fixed $(S)/lab.sh soak --minutes '$(or $(DURATION),30)'

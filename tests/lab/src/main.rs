@@ -105,8 +105,10 @@ enum Verb {
     },
     /// fio, fsx, stress-ng and others at work, and what they read back; started by scripts/stress.sh
     Stress(stress::Args),
-    /// The module comes and goes, on the fixed kernel
+    /// The module comes and goes
     Lifecycle {
+        #[arg(long, value_name = "KEY", default_value = "fixed")]
+        kernel: String,
         /// Loads and unloads under write load
         #[arg(long, default_value_t = 2000)]
         cycles: u64,
@@ -271,7 +273,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<u8> {
         Verb::Soak { minutes, memory } => soak::verb(lab, minutes, memory),
         Verb::Stress(args) => stress::verb(lab, &args),
         Verb::Live(args) => natural::verb(lab, &args),
-        Verb::Lifecycle { cycles } => soak::lifecycle(lab, cycles),
+        Verb::Lifecycle { kernel, cycles } => soak::lifecycle(lab, &kernel, cycles),
         Verb::Matrix {
             keys,
             failed,

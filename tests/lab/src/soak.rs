@@ -30,11 +30,11 @@ pub fn verb(lab: &Lab, minutes: u64, memory: Option<String>) -> Result<bool> {
     passed(run(lab, &boot, &format!("{minutes} min")))
 }
 
-pub fn lifecycle(lab: &Lab, cycles: u64) -> Result<bool> {
+pub fn lifecycle(lab: &Lab, kernel: &str, cycles: u64) -> Result<bool> {
     if cycles == 0 {
         bail!("--cycles 0 shows nothing");
     }
-    let mut boot = Boot::of_scripts(lab, "fixed", "lifecycle", &["lifecycle"])?;
+    let mut boot = Boot::of_scripts(lab, kernel, "lifecycle", &["lifecycle"])?;
     boot.live = true;
     boot.env.push(("WW_CYCLES".to_string(), cycles.to_string()));
     passed(run(lab, &boot, &format!("{cycles} loads and unloads")))
