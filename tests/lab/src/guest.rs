@@ -297,7 +297,7 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
         let begun = Instant::now();
         let (console, limit) = run_once(lab, accel, &dir, boot)?;
         let again = boot.repeat && retries.is_empty() && !interrupted();
-        let fault = again.then(|| repeat(&console, limit, accel, lab.qemu));
+        let fault = again.then(|| repeat(&console, limit, accel));
         if let Some(fault) = fault.flatten() {
             let why = format!("QEMU {} {fault}", lab.qemu_version);
             lab.tally().repeated(&boot.name, &why);

@@ -150,20 +150,13 @@ pub fn settle(outcome: Outcome, why: &str, mut tests: Vec<Test>) -> Vec<Test> {
 
 /// Why a guest is to be booted again, once: QEMU has ended by itself, of whatever, or never came past its
 /// firmware, and nothing of the script has run that would run twice. What a kernel does at boot is never
-/// repeated, a panic least of all; but for two faults of QEMU's emulation (TCG) with several CPUs: before
-/// 8.1, a CPU could run into the int3 of a static key being patched, at any time; and now and then a timer
-/// interrupt of a CPU is lost, and the guest boots for ever.
-pub fn repeat(
-    console: &Console,
-    limit: Option<Limit>,
-    accel: Accel,
-    qemu: (u32, u32),
-) -> Option<String> {
-    let splats = console.splats(console.all());
-    let int3 = |text: &str| text.starts_with("Oops: int3");
+/// repeated, a panic least of all; but for two faults of QEMU's emulation (TCG) with several CPUs: at any time,
+/// a CPU can run into an int3 that is not there any more (see [`ran_what_is_not_there`]); and now and then a
+/// timer interrupt of a CPU is lost, and the guest boots for ever.
+pub fn repeat(console: &Console, limit: Option<Limit>, accel: Accel) -> Option<String> {
     let tcg = accel == Accel::Tcg;
-    if tcg && qemu < (8, 1) && splats.first().is_some_and(|splat| int3(&splat.text)) {
-        return Some("died on an int3 of a static key".to_string());
+    if tcg && ran_what_is_not_there(console) {
+        return Some("ran an int3 that was not in memory any more".to_string());
     }
     if console.started() || console.panic().is_some() {
         return None;
@@ -183,6 +176,28 @@ pub fn repeat(
         Some(Limit::FirstLine(n)) => Some(format!("had no line from a kernel within {n} s")),
         Some(_) => None,
     }
+}
+
+/// Has the guest died of an int3 where its own memory holds another instruction? A CPU that patches code (a static
+/// call, for one: text_poke_bp_batch(), arch/x86/kernel/alternative.c, 6.12) has QEMU throw away the translations of
+/// it before it writes; in between, another CPU may have the old byte translated once more, and goes on running that
+/// when the kernel is done with it. Seen with QEMU 7.2 and, once in some thousands of loads of a module, 10.0.
+fn ran_what_is_not_there(console: &Console) -> bool {
+    let splats = console.splats(console.all());
+    if !splats
+        .first()
+        .is_some_and(|splat| splat.text.starts_with("Oops: int3"))
+    {
+        return false;
+    }
+    let lines = console.lines.iter().map(|line| line.text.as_str());
+    let code = lines
+        .skip_while(|text| !text.contains("Oops: int3"))
+        .find_map(|text| text.split_once("Code: "));
+    // The instruction pointer, in angle brackets, is behind the int3.
+    let before = code.and_then(|(_, code)| code.split_once('<'));
+    let byte = before.and_then(|(before, _)| before.split_whitespace().last());
+    byte.is_some_and(|byte| byte != "cc")
 }
 
 #[cfg(test)]
@@ -257,17 +272,20 @@ mod tests {
 
     #[test]
     fn repeated_once_for_what_qemu_has_done() {
-        let again =
-            |console: &Console, limit, qemu| repeat(console, limit, Accel::Tcg, qemu).is_some();
-        let int3 = guest(&[START], &[BOOT, "[    1.0] Oops: int3: 0000 [#1] SMP"]);
-        assert!(again(&int3, None, (7, 2)));
-        assert!(!again(&int3, None, (8, 1)));
-        assert!(repeat(&int3, None, Accel::Kvm, (7, 2)).is_none());
+        let again = |console: &Console, limit| repeat(console, limit, Accel::Tcg).is_some();
+        const INT3: &str = "[    1.0] Oops: int3: 0000 [#1] SMP";
+        let int3 = |code: &str| guest(&[START], &[BOOT, INT3, code]);
+        let call = int3("[    1.0] Code: 89 de 44 89 f2 e8 <39> e0 fb ff 48");
+        assert!(again(&call, None));
+        assert!(repeat(&call, None, Accel::Kvm).is_none());
+        // One that is there is the kernel's own.
+        assert!(!again(&int3("[    1.0] Code: 89 de 44 cc <39> e0"), None));
+        assert!(!again(&int3(""), None));
         let hung = Some(Limit::Boot(9));
         const LOST: &str =
             "[   22.046766] rcu: \tPossible timer handling issue on cpu=1 timer-softirq=1";
-        assert!(again(&guest(&[], &[BOOT, LOST]), hung, (8, 1)));
-        assert!(!again(&guest(&[START], &[BOOT, LOST]), hung, (8, 1)));
+        assert!(again(&guest(&[], &[BOOT, LOST]), hung));
+        assert!(!again(&guest(&[START], &[BOOT, LOST]), hung));
         // Whatever it says, and if it says nothing.
         for said in [
             "qemu-system-x86_64: hw/pci/msix.c:228: msix_table_mmio_write: Assertion `x' failed.",
@@ -275,19 +293,12 @@ mod tests {
             "virtme-run: Killed",
             "[    1.0] pci 0000:00:02.0: BAR 0",
         ] {
-            assert!(again(&guest(&[], &[BOOT, said]), None, (10, 0)), "{said}");
-            assert!(
-                !again(&guest(&[START], &[BOOT, said]), None, (10, 0)),
-                "{said}"
-            );
+            assert!(again(&guest(&[], &[BOOT, said]), None), "{said}");
+            assert!(!again(&guest(&[START], &[BOOT, said]), None), "{said}");
         }
-        assert!(again(
-            &guest(&[], &["SeaBIOS"]),
-            Some(Limit::FirstLine(9)),
-            (10, 0)
-        ));
+        assert!(again(&guest(&[], &["SeaBIOS"]), Some(Limit::FirstLine(9))));
         // A kernel that does not come to its script in time is the kernel's affair.
-        assert!(!again(&guest(&[], &[BOOT]), hung, (10, 0)));
+        assert!(!again(&guest(&[], &[BOOT]), hung));
     }
 
     #[test]
@@ -359,7 +370,7 @@ mod tests {
         const PANIC: &str = "[    1.1] Kernel panic - not syncing: Attempted to kill init!";
         for limit in [None, Some(Limit::AfterPanic(9))] {
             let dead = guest(&[], &[BOOT, PANIC]);
-            assert_eq!(repeat(&dead, limit, Accel::Tcg, (10, 0)), None);
+            assert_eq!(repeat(&dead, limit, Accel::Tcg), None);
         }
         let other = guest(
             &[],
@@ -370,7 +381,7 @@ mod tests {
                 PANIC,
             ],
         );
-        assert_eq!(repeat(&other, None, Accel::Tcg, (7, 2)), None);
+        assert_eq!(repeat(&other, None, Accel::Tcg), None);
     }
 
     #[test]
