@@ -60,7 +60,7 @@ cd "$HISTORY"
 git bisect reset -q >/dev/null 2>&1 || true
 git bisect start bad good
 BISECT=1 KERNEL=stock LINUX=$HISTORY ROUNDS=1 FINDS='unreferenced end of writeback' \
-	CMD='echo hello >file && sync file' git bisect run "$WW_ROOT/scripts/run.sh"
+	CMD='dd if=/dev/zero of=file bs=4k count=128 status=none && sync file' git bisect run "$WW_ROOT/scripts/run.sh"
 found=$(git log -1 --format=%s refs/bisect/bad)
 wanted=$(git log -1 --format=%s culprit)
 git bisect log | grep '^# ' | sed 's/^# /  /'

@@ -77,8 +77,8 @@ const REFUSED: &[refusals::Case] = &[
 ];
 const TAKEN: &[&str] = &["PROG={}/good.c", "FORM=none", "DISK=virtio", "CPUS=8"];
 
-/// More pages than a CPU's batch of the LRU holds, which has a reference to each.
-const WRITE: &str = "dd if=/dev/zero of=file bs=64k count=8 status=none && sync file";
+/// More folios than a batch of the LRU or of who writes back holds, which have a reference to each.
+const WRITE: &str = "dd if=/dev/zero of=file bs=4k count=128 status=none && sync file";
 
 /// What it is, on which kernel, more arguments, the command, what is concluded, and a part of the reason.
 type Case = (
