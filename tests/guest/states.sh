@@ -33,23 +33,31 @@ has_sum() {
 		END { exit !found }"
 }
 
-have_ended() {
-	[ "$(ww_stat end_writeback)" -ge "$1" ]
+# How many more of these events there are in /proc/vmstat than at the start.
+vm() {
+	echo $(($(sed -n "s/^$1 //p" /proc/vmstat) - $(sed -n "s/^$1 //p" "$run/vmstat")))
 }
 
-# state NAME DIRECTORY CONDITION [ENOUGH]: as ww-repro has it. How many pages a folio of a file has is the file
-# system's affair: ext4's have one in 6.12, and as many as fit in 7.3.
+# Pages, and not folios: how many of those there are is the file system's affair. ext4's have one page each in 6.12,
+# and as many as fit in 7.3.
+have_ended() {
+	[ "$(vm nr_written)" -ge "$1" ] && [ "$(ww_stat end_writeback)" -gt 0 ]
+}
+
+# state CONDITION PAGES COMMAND...: that writes at least so many pages back.
 state() {
-	local name=$1 ended found status=0
+	local condition=$1 ended found status=0 enough
 	# Reports of the state before don't stand in the way.
 	reports_are_printed
 	echo 1 >"$WW_DEBUGFS/reset"
-	"$WW_REPRO" states "$2" "$name" || return 1
+	enough=$(($(vm nr_written) + $2))
+	shift 2
+	"$@" || return 1
 	# Those that were begun: on a busy host, some end later.
-	wait_for have_ended "${4:-8}" || status=1
+	wait_for have_ended "$enough" || status=1
 	ended=$(ww_stat end_writeback)
 	found=$(ww_stat unreferenced)
-	echo "$name: $found of $ended without a reference to spare"
+	echo "$found of $ended without a reference to spare"
 	sums | sort | uniq -c
 	cat "$WW_DEBUGFS/callers"
 	[ "$status" -eq 0 ] || return 1
@@ -57,36 +65,31 @@ state() {
 		[ "$found" -eq 0 ]
 	else
 		# Who isolates pages for reclaim holds most of them until they are written.
-		[ "$found" -ge $((ended / 100)) ] && [ "$found" -gt 0 ] && has_sum "$3"
+		[ "$found" -ge $((ended / 100)) ] && [ "$found" -gt 0 ] && has_sum "$condition"
 	fi
 }
 
-# Without a file system: its pages are written by way of buffer heads.
-block_device() {
-	local ended found device
+# ww-repro's, by its name for it.
+repro_state() { # NAME DIRECTORY CONDITION [PAGES]
+	state "$3" "${4:-500}" "$WW_REPRO" states "$2" "$1"
+}
+
+# Without a file system: its pages are written by way of buffer heads. Who writes back holds a batch of folios until he
+# has begun them all: a few large ones would all be his.
+write_device() {
+	local device status=0
 	truncate -s 32M "$run/device"
 	device=$(losetup -f --show "$run/device") || return 1
-	echo 1 >"$WW_DEBUGFS/reset"
-	# Who writes back holds a batch of folios until he has begun them all: a few large ones would all be his.
-	dd if=/dev/urandom of="$device" bs=4k count=4096 status=none && sync "$device"
-	ended=$(ww_stat end_writeback)
-	found=$(ww_stat unreferenced)
-	echo "block device: $found of $ended"
-	sums | sort | uniq -c
+	dd if=/dev/urandom of="$device" bs=4k count=4096 status=none && sync "$device" || status=1
 	losetup -d "$device"
-	[ "$ended" -ge 500 ] || return 1
-	if [ "$want" = silent ]; then
-		[ "$found" -eq 0 ]
-	else
-		[ "$found" -gt 0 ] && has_sum 'cache == 1 && mappings == 0 && private == 1'
-	fi
+	return "$status"
 }
 
 # Beside a reader. The trace event comes between the judging and the report: with a stack, it takes a while.
 looked_up() {
 	local event=/sys/kernel/tracing/events/wakewatch/end_unreferenced status=0
 	echo stacktrace >"$event/trigger" && echo 1 >"$event/enable" || return 1
-	state read "$WW_MNT" 'mappings == 0 && private == 1' || status=1
+	repro_state read "$WW_MNT" 'mappings == 0 && private == 1' 200 || status=1
 	# Else the module could not go.
 	echo 0 >"$event/enable" && echo '!stacktrace' >"$event/trigger" || status=1
 	return "$status"
@@ -101,11 +104,6 @@ sums_are_what_was_judged() {
 	dmesg | grep -c 'a moment later references'
 	[ "$want" = silent ] || [ -n "$told" ] || return 1
 	! grep -q 'spare [1-9]' <<<"$told"
-}
-
-# How many more of these events there are in /proc/vmstat than at the start.
-vm() {
-	echo $(($(sed -n "s/^$1 //p" /proc/vmstat) - $(sed -n "s/^$1 //p" "$run/vmstat")))
 }
 
 huge_pages_are_swapped_out() {
@@ -139,14 +137,14 @@ sync
 load_wakewatch report_limit=100
 
 check "the module asserts nothing about pages" asserts_nothing
-check "a file's pages" state file "$WW_MNT" 'mappings == 0 && private == 1'
-check "a file's pages, mapped" state mapped "$WW_MNT" 'mappings == cache && private == 1'
-check "anonymous pages in the swap cache" state anonymous "$run" 'cache == 1 && mappings == 0 && private == 0' 500
-check "huge anonymous pages in the swap cache" state anonymous-huge "$run" 'cache == 512 && mappings == 0 && private == 0'
-check "pages of shmem in the swap cache" state shmem "$run/small" 'cache == 1 && mappings == 0 && private == 0' 500
-check "huge pages of shmem in the swap cache" state shmem "$run/huge" 'cache == 512 && mappings == 0 && private == 0'
+check "a file's pages" repro_state file "$WW_MNT" 'mappings == 0 && private == 1'
+check "a file's pages, mapped" repro_state mapped "$WW_MNT" 'mappings == cache && private == 1'
+check "anonymous pages in the swap cache" repro_state anonymous "$run" 'cache == 1 && mappings == 0 && private == 0'
+check "huge anonymous pages in the swap cache" repro_state anonymous-huge "$run" 'cache == 512 && mappings == 0 && private == 0' 4096
+check "pages of shmem in the swap cache" repro_state shmem "$run/small" 'cache == 1 && mappings == 0 && private == 0'
+check "huge pages of shmem in the swap cache" repro_state shmem "$run/huge" 'cache == 512 && mappings == 0 && private == 0' 4096
 check "huge pages were swapped out whole" huge_pages_are_swapped_out
-check "pages of a block device" block_device
+check "pages of a block device" state 'cache == 1 && mappings == 0 && private == 1' 500 write_device
 check "a file's pages that are looked up all the time" looked_up
 check "their sums are those that were judged" sums_are_what_was_judged
 
