@@ -28,14 +28,17 @@ check() { # NAME COMMAND...
 }
 
 # passed_before PART...: with all of this the check passed once; what is said of it is no news. Sets PASSED, the
-# file that says so, which is made by remember_pass when it has passed now.
+# file that says so, which is made by remember_pass when it has passed now. A tree of LINUX may be another by now.
 passed_before() {
+	PASSED=''
+	[[ -z ${LINUX:-} ]] || return 1
 	PASSED=$WW_CACHE/checks/$(printf '%s\n' "$@" | sha)
 	[[ ! -e $PASSED ]] || echo kept >>"$CHECKS/kept"
 	[[ -e $PASSED ]]
 }
 
 remember_pass() {
+	[[ -n $PASSED ]] || return 0
 	mkdir -p "${PASSED%/*}"
 	touch "$PASSED"
 }
@@ -205,17 +208,19 @@ check_page_in_browser() {
 
 # ---------------------------------------------------------------- bad input
 
-# refused WHAT SAID ARGUMENT...: the script of REFUSING ends with one line, which says that.
+one_line() { # WHAT STATUS OUTPUT SAID
+	[[ $2 != 0 && $(wc -l <<<"$3") -eq 1 && $3 == *"$4"* ]] || {
+		printf '%s: status %s: %s\n' "$1" "$2" "$3"
+		return 1
+	}
+}
+
+# refused WHAT SAID COMMAND...: it ends with one line, which says that; else REFUSED_WRONG is set.
 refused() {
 	local what=$1 said=$2 status=0 out
 	shift 2
-	out=$("$REFUSING" "$@" 2>&1 >/dev/null </dev/null) || status=$?
-	# Without progress.
-	out=$(grep -v '^  ' <<<"$out")
-	if ((status == 0)) || [[ $(wc -l <<<"$out") -ne 1 || $out != *"$said"* ]]; then
-		printf '%s: status %s: %s\n' "$what" "$status" "$out"
-		REFUSED_WRONG=1
-	fi
+	out=$("$@" 2>&1 >/dev/null </dev/null) || status=$?
+	one_line "$what" "$status" "$out" "$said" || REFUSED_WRONG=1
 }
 
 # as_kdir DIR OPTION...: what module.sh looks at of a kernel's build directory, 6.12.1 with all that it needs.
@@ -237,43 +242,43 @@ check_module_refuses() {
 	local d
 	scratch_dir
 	d=$SCRATCH
-	REFUSED_WRONG=0 REFUSING=scripts/module.sh
-	refused "nowhere" "no such directory" "$d/nowhere"
+	REFUSED_WRONG=0
+	refused "nowhere" "no such directory" scripts/module.sh "$d/nowhere"
 	mkdir "$d/empty"
-	refused "no tree" "not a kernel tree or header package" "$d/empty"
+	refused "no tree" "not a kernel tree or header package" scripts/module.sh "$d/empty"
 	as_kdir "$d/a space"
-	refused "a space in KDIR" "has a space in it" "$d/a space"
+	refused "a space in KDIR" "has a space in it" scripts/module.sh "$d/a space"
 	as_kdir "$d/unprepared"
 	rm "$d/unprepared/include/config/auto.conf"
-	refused "not configured" "is not prepared" "$d/unprepared"
+	refused "not configured" "is not prepared" scripts/module.sh "$d/unprepared"
 	as_kdir "$d/old"
 	echo 6.6.30-lab >"$d/old/include/config/kernel.release"
-	refused "6.6" "wakewatch needs 6.12 or later" "$d/old"
+	refused "6.6" "wakewatch needs 6.12 or later" scripts/module.sh "$d/old"
 	as_kdir "$d/no-rust" CONFIG_RUST=n
 	sed -i '/^CONFIG_RUST=y/d' "$d/no-rust/include/config/auto.conf"
-	refused "no Rust" "without CONFIG_RUST=y" "$d/no-rust"
+	refused "no Rust" "without CONFIG_RUST=y" scripts/module.sh "$d/no-rust"
 	as_kdir "$d/no-modules"
 	sed -i '/^CONFIG_MODULES/d' "$d/no-modules/include/config/auto.conf"
-	refused "no modules" "without CONFIG_MODULES=y" "$d/no-modules"
+	refused "no modules" "without CONFIG_MODULES=y" scripts/module.sh "$d/no-modules"
 	as_kdir "$d/rt" CONFIG_PREEMPT_RT=y
-	refused "PREEMPT_RT" "CONFIG_PREEMPT_RT=y" "$d/rt"
+	refused "PREEMPT_RT" "CONFIG_PREEMPT_RT=y" scripts/module.sh "$d/rt"
 	as_kdir "$d/crate"
 	rm "$d/crate/rust/libuapi.rmeta"
-	refused "a crate that is missing" "lacks a compiled Rust crate, rust/libuapi.rmeta" "$d/crate"
+	refused "a crate that is missing" "lacks a compiled Rust crate, rust/libuapi.rmeta" scripts/module.sh "$d/crate"
 	as_kdir "$d/macros"
 	rm "$d/macros/rust/libmacros.so"
-	refused "the macros missing" "lacks a compiled Rust crate, rust/libmacros.so" "$d/macros"
+	refused "the macros missing" "lacks a compiled Rust crate, rust/libmacros.so" scripts/module.sh "$d/macros"
 	as_kdir "$d/symvers"
 	rm "$d/symvers/Module.symvers"
-	refused "no symbols" "has no Module.symvers" "$d/symvers"
+	refused "no symbols" "has no Module.symvers" scripts/module.sh "$d/symvers"
 	as_kdir "$d/rustc"
 	sed -i 's/^CONFIG_RUSTC_VERSION_TEXT=.*/CONFIG_RUSTC_VERSION_TEXT="rustc 1.11.0 (old)"/' "$d/rustc/include/config/auto.conf"
-	refused "another rustc" "was built by 'rustc 1.11.0 (old)' and this machine has" "$d/rustc"
-	refused "too many words" "usage: module.sh" "$d/crate" "$d/out" "$d/more"
+	refused "another rustc" "was built by 'rustc 1.11.0 (old)' and this machine has" scripts/module.sh "$d/rustc"
+	refused "too many words" "usage: module.sh" scripts/module.sh "$d/crate" "$d/out" "$d/more"
 	mkdir "$d/a clone"
 	cp -r scripts rust Kbuild "$d/a clone/"
 	as_kdir "$d/good"
-	REFUSING="$d/a clone/scripts/module.sh" refused "a space in the clone's path" "the clone's path" "$d/good"
+	refused "a space in the clone's path" "the clone's path" "$d/a clone/scripts/module.sh" "$d/good"
 	return "$REFUSED_WRONG"
 }
 
@@ -284,6 +289,12 @@ as_tree() {
 	printf 'VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\nEXTRAVERSION =\n' "${2%%.*}" "$(cut -d. -f2 <<<"$2")" "${2##*.}" >"$1/Makefile"
 }
 
+# kernel.sh, with nothing said of its progress.
+kernel_sh() {
+	scripts/kernel.sh "$@" 2>&1 >/dev/null | grep -v '^  ' >&2
+	return "${PIPESTATUS[0]}"
+}
+
 # What is no tree that the patches are for.
 check_kernel_refuses() {
 	local d
@@ -291,18 +302,18 @@ check_kernel_refuses() {
 	d=$SCRATCH
 	mkdir "$d/cache"
 	ln -s "$WW_CACHE/tools" "$d/cache/tools"
-	REFUSED_WRONG=0 REFUSING=scripts/kernel.sh
+	REFUSED_WRONG=0
 	export WAKEWATCH_CACHE=$d/cache
-	LINUX=$d/none refused "nowhere" "LINUX=$d/none: no such directory" broken
+	LINUX=$d/none refused "nowhere" "LINUX=$d/none: no such directory" kernel_sh broken
 	mkdir "$d/empty"
-	LINUX=$d/empty refused "no tree" "LINUX=$d/empty: not a Linux kernel tree" broken
+	LINUX=$d/empty refused "no tree" "LINUX=$d/empty: not a Linux kernel tree" kernel_sh broken
 	as_tree "$d/old" 6.6.30
-	LINUX=$d/old refused "6.6" "version 6.6.30, and wakewatch needs 6.12 or later" broken
+	LINUX=$d/old refused "6.6" "version 6.6.30, and wakewatch needs 6.12 or later" kernel_sh broken
 	# The nearest series is taken, and the hunk of it that fails is named.
 	as_tree "$d/6.13" 6.13.0
-	LINUX=$d/6.13 refused "another mm/filemap.c" "does not apply to 6.13.0 (SERIES=6.12): mm/filemap.c: hunk 1, line " broken
+	LINUX=$d/6.13 refused "another mm/filemap.c" "does not apply to 6.13.0 (SERIES=6.12): mm/filemap.c: hunk 1, line " kernel_sh broken
 	as_tree "$d/7.2" 7.2.1
-	LINUX=$d/7.2 refused "the same of 7.2" "does not apply to 7.2.1 (SERIES=7.3): mm/filemap.c: hunk 1, line " broken
+	LINUX=$d/7.2 refused "the same of 7.2" "does not apply to 7.2.1 (SERIES=7.3): mm/filemap.c: hunk 1, line " kernel_sh broken
 	return "$REFUSED_WRONG"
 }
 
@@ -343,26 +354,19 @@ check_tmt() {
 # make, as one calls it who has said nothing else; -n: what is done begins with what is asked.
 make_clean() { env -i PATH="$PATH" HOME="$HOME" make -n --no-print-directory "$@"; }
 
-# asked_wrong SAID ARGUMENT...: make ends with one line, which says that.
-asked_wrong() {
-	local said=$1 status=0 out
-	shift
-	out=$(make_clean "$@" 2>&1 >/dev/null </dev/null) || status=$?
-	if ((status == 0)) || [[ $(wc -l <<<"$out") -ne 1 || $out != *"$said"* ]]; then
-		printf 'make %s: status %s: %s\n' "$*" "$status" "$out"
-		ASKED_WRONG=1
-	fi
+asked_wrong() { # SAID ARGUMENT...
+	refused "make ${*:2}" "$1" make_clean "${@:2}"
 }
 
 asked_right() { # ARGUMENT...
-	make_clean "$@" >/dev/null || ASKED_WRONG=1
+	make_clean "$@" >/dev/null || REFUSED_WRONG=1
 }
 
 check_asked_refuses() {
 	local d
 	scratch_dir
 	d=$SCRATCH
-	ASKED_WRONG=0
+	REFUSED_WRONG=0
 	asked_wrong "no verb stres; the nearest is stress" stres
 	asked_wrong "no variable FROM; the nearest is FORM" stress FROM=xfs
 	asked_wrong "no variable KERNLE; the nearest is KERNEL" kernel KERNLE=broken
@@ -408,7 +412,7 @@ check_asked_refuses() {
 	asked_right matrix ONLY=stock,get-around PART=price FRESH=1 WAKEWATCH_CACHE="$d/a-cache's"
 	asked_right help
 	asked_right KERNEL=broken
-	return "$ASKED_WRONG"
+	return "$REFUSED_WRONG"
 }
 
 # What comes by the environment counts where the verb takes it, and only there.
@@ -417,9 +421,9 @@ make_env_is_asked() {
 	out=$(env -i PATH="$PATH" HOME="$HOME" DURATION=ten make -n soak 2>&1) || true
 	[[ $out == *"DURATION=ten: a whole number"* ]] || {
 		echo "DURATION=ten in the environment: $out"
-		ASKED_WRONG=1
+		REFUSED_WRONG=1
 	}
-	env -i PATH="$PATH" HOME="$HOME" DURATION=ten make -n repro >/dev/null || ASKED_WRONG=1
+	env -i PATH="$PATH" HOME="$HOME" DURATION=ten make -n repro >/dev/null || REFUSED_WRONG=1
 }
 
 # verbs_agree MAKEFILE: the verbs, what they take, and what that is by default are told once, and right.
@@ -562,13 +566,6 @@ check_doctor() {
 	}
 }
 
-one_line() { # WHAT STATUS OUTPUT SAID
-	[[ $2 != 0 && $(wc -l <<<"$3") -eq 1 && $3 == *"$4"* ]] || {
-		printf '%s: status %s: %s\n' "$1" "$2" "$3"
-		return 1
-	}
-}
-
 # ---------------------------------------------------------------- patches
 
 # Nothing of the user's git may change what happens here.
@@ -591,10 +588,10 @@ source_of() { # SERIES
 	export SERIES=$1
 }
 
-# What a check of a patch depends on besides the patch. A tree of LINUX may be another by now.
+# What a check of a patch depends on besides the patch.
 PATCH_TOOLS=$(git --version; quilt --version; patch --version; perl --version; sha <scripts/check.sh; sha <scripts/kernel.sh)
 source_and_tools() {
-	if [[ -n ${LINUX:-} ]]; then date +%N; else stat -c '%n %s %Y' /usr/src/linux-source-"$SERIES"*.tar.xz; fi
+	[[ -n ${LINUX:-} ]] || stat -c '%n %s %Y' /usr/src/linux-source-"$SERIES"*.tar.xz
 	echo "$PATCH_TOOLS"
 }
 
