@@ -427,3 +427,17 @@ fn another_default_is_found() {
         );
     }
 }
+
+/// Reports are told by the module, and once more by a debugger's script, which can't call it.
+#[test]
+fn the_debuggers_script_blames_whom_the_module_blames() {
+    let names = |path: &str, from: &str, to: &str| -> Names {
+        let text = read(path);
+        let lines = part(&text, from, to).lines();
+        owned(lines.filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\",")))
+    };
+    let module = names("rust/story.rs", "const PLUMBING", "];");
+    assert!(module.contains("folio_wake_bit"));
+    let script = names("scripts/wakewatch.drgn.py", "\nPLUMBING = {", "}");
+    assert_eq!(module, script);
+}
