@@ -38,8 +38,8 @@ const LAST: u32 = 5;
 /// # Invariants
 ///
 /// Only who has brought `state` to `BUSY` or `SHOWING` writes `number` or touches `value`, until they put another
-/// state there; `number` may be read by anybody, and is believed under that lock alone. In `SHOWING` they only read, and so does who has brought it from there, or from `READY`, to
-/// `LAST`, where it stays.
+/// state there; `number` may be read by anybody, and is believed under that lock alone. In `SHOWING` they only
+/// read, and so does who has brought it from there, or from `READY`, to `LAST`, where it stays.
 pub(crate) struct Slot<T> {
     state: AtomicU32,
     number: AtomicU64,

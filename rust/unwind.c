@@ -4,12 +4,12 @@
  * because its state and half of its functions are inline.
  *
  * A return probe (a kretprobe, or an fprobe before 6.14: both are rethooks) and
- * the function graph tracer replace a return address on the stack by that of a trampoline, and
- * keep what they have found there in a list of the task's. The unwinder knows
- * both lists. What it does not follow is a place that was replaced by the graph
- * tracer first and by a rethook then: a function that jumps to the next one as
- * its last act leaves it the same place on the stack, and either may be traced
- * by either.
+ * the function graph tracer replace a return address on the stack by that of a
+ * trampoline, and keep what they have found there in a list of the task's. The
+ * unwinder knows both lists. What it does not follow is a place that was
+ * replaced by the graph tracer first and by a rethook then: a function that
+ * jumps to the next one as its last act leaves it the same place on the stack,
+ * and either may be traced by either.
  */
 #include <linux/sched.h>
 #include <asm/unwind.h>

@@ -47,6 +47,18 @@ pub fn booted(all: &mut Hooked, kernel: Which, hooks: &BTreeMap<String, String>)
 }
 
 impl Which {
+    /// Its part of a line.
+    fn columns(&self) -> Vec<String> {
+        [
+            &self.release,
+            &self.compiler,
+            &self.from,
+            &self.configuration,
+        ]
+        .map(String::clone)
+        .to_vec()
+    }
+
     pub fn of(kernel: &Kernel) -> Result<Self> {
         let read = |name: &str| {
             let path = kernel.dir.join(name);
@@ -172,15 +184,9 @@ fn summary(all: &[Ran]) -> comfy_table::Table {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        out.add_row([
-            kernel.release.clone(),
-            kernel.compiler.clone(),
-            kernel.from.clone(),
-            kernel.configuration.clone(),
-            names(true),
-            names(false),
-            ways(&hooks),
-        ]);
+        let mut row = kernel.columns();
+        row.extend([names(true), names(false), ways(&hooks)]);
+        out.add_row(row);
     }
     out
 }
@@ -198,19 +204,13 @@ fn page(all: &[Ran]) -> comfy_table::Table {
         "date",
     ]);
     for ((kernel, what), ran) in last(all) {
-        out.add_row([
-            kernel.release.clone(),
-            kernel.compiler.clone(),
-            kernel.from.clone(),
-            kernel.configuration.clone(),
-            what.to_string(),
-            match ran.ok {
-                true => "ok".to_string(),
-                false => format!("no: {}", ran.why),
-            },
-            ways(&ran.hooks),
-            day(&ran.at),
-        ]);
+        let runs = match ran.ok {
+            true => "ok".to_string(),
+            false => format!("no: {}", ran.why),
+        };
+        let mut row = kernel.columns();
+        row.extend([what.to_string(), runs, ways(&ran.hooks), day(&ran.at)]);
+        out.add_row(row);
     }
     out
 }
