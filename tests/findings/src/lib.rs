@@ -42,6 +42,8 @@ pub struct Report {
     pub verdict: String,
     /// The rest of the headline, as "wake of PG_locked in folio_end_read".
     pub rest: String,
+    /// Which page, "00000000c571d047 pfn 0x7cf3 pages 1 refcount 3 mapcount 0".
+    pub page: Option<String>,
     /// Which file's the page is, "dev 7:0 ino 13 index 0".
     pub file: Option<String>,
     /// The story in one line, `key=value` words.
@@ -85,6 +87,7 @@ fn caller(text: &str) -> Option<&str> {
 /// What stands before and after a report.
 const RULE: &str = "=====";
 const HEADLINE: &str = "BUG: wakewatch: ";
+const PANIC: &str = "Kernel panic - not syncing";
 /// Of a page's dump, before the finding that it was made for; with page_owner it has stacks.
 const DUMP_LINES: usize = 60;
 
@@ -164,7 +167,9 @@ impl Findings {
                 (Inside::Report, Some(report), _) => {
                     report.lines.push(at);
                     closes = rule;
-                    if let Some(file) = text.strip_prefix("file ") {
+                    if let Some(page) = text.strip_prefix("page 0") {
+                        report.page.get_or_insert_with(|| format!("0{page}"));
+                    } else if let Some(file) = text.strip_prefix("file ") {
                         report.file.get_or_insert_with(|| file.to_string());
                     } else if let Some(made) = captures(&MADE, "report ", text) {
                         report.made = report.made.or(made[1].parse().ok());
@@ -210,6 +215,7 @@ impl Findings {
                 dump = false;
             }
         }
+        all.forget_cut_short();
         // An oops repeats the BUG's RIP; the BUG itself has none between.
         for i in 1..all.splats.len() {
             if all.splats[i - 1].function.is_none() && all.splats[i].text.starts_with("Oops: ") {
@@ -217,6 +223,24 @@ impl Findings {
             }
         }
         all
+    }
+
+    /// A report that a panic cuts short is printed once more, whole, by the panic notifier: one finding, whose
+    /// time is told by the second.
+    fn forget_cut_short(&mut self) {
+        let Some(panic) = (self.splats.iter()).find(|s| s.text.starts_with(PANIC)) else {
+            return;
+        };
+        let after = self.reports.partition_point(|r| r.at < panic.at);
+        let (Some(cut), Some(whole)) = (after.checked_sub(1), self.reports.get(after)) else {
+            return;
+        };
+        let begun = &self.reports[cut];
+        // All that it had come to say, the other one says too.
+        let of_it = begun.page.is_none() || begun.page == whole.page;
+        if begun.made.is_none() && begun.headline() == whole.headline() && of_it {
+            self.reports.remove(cut);
+        }
     }
 
     /// The same of a text, with or without time stamps. Lines are counted from 0.
@@ -281,5 +305,53 @@ impl Splat {
         self.text
             .strip_prefix("kernel BUG at ")
             .is_some_and(|rest| rest.trim_start_matches("./").starts_with(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a guest whose report was being printed when its other CPU panicked.
+    const CUT: &str = "\
+[   12.827763] ------------[ cut here ]------------
+[   12.828230] kernel BUG at fs/ext4/inode.c:2514!
+[   12.829544] Oops: invalid opcode: 0000 [#1] SMP
+[   12.854242] ==================================================================
+[   12.854566] RDX: 0000000000000000 RSI: ffa0000000203700 RDI: ffffffff81e09120
+[   12.854978] BUG: wakewatch: reused wake of PG_writeback in ext4_finish_bio
+[   12.855987] page 00000000c571d047 pfn 0x7cf3 pages 1 refcount 3 mapcount 0
+[   12.856274] FS:  000055557886d440(0000) GS:ff1100003ed00000(0000) knlGS:0000000000000000
+[   12.857275] Kernel panic - not syncing: Fatal exception
+[   12.860110] ==================================================================
+[   12.860500] BUG: wakewatch: reused wake of PG_writeback in ext4_finish_bio
+[   12.860961] page 00000000c571d047 pfn 0x7cf3 pages 1 refcount 3 mapcount 0
+[   12.861969] report 10 at 12.826410 on CPU 0 in softirq, task ksoftirqd/0 pid 14
+[   12.871845] wakewatch: story verdict=reused pfn=0x7cf3
+[   12.872953] ==================================================================
+";
+
+    #[test]
+    fn a_report_cut_short_by_a_panic_is_one_finding() {
+        let found = Findings::of_text(CUT);
+        assert_eq!(found.reports.len(), 1);
+        assert_eq!(found.reports[0].when(), 12.826410);
+        assert!(found.reports[0].when() < found.splats[0].time);
+        // Cut before it named its page.
+        let early = CUT.replacen("page 00000000c571d047", "", 1);
+        assert_eq!(Findings::of_text(&early).reports.len(), 1);
+        // Another page's, another verdict, one that was whole, or no panic: two findings.
+        for (from, to) in [
+            ("c571d047", "c571d048"),
+            ("reused wake", "zero-ref wake"),
+            (
+                "FS:  000055557886d440(0000)",
+                "report 9 at 12.826400 on CPU 0",
+            ),
+            ("Kernel panic", "No panic"),
+        ] {
+            let other = CUT.replacen(from, to, 1);
+            assert_eq!(Findings::of_text(&other).reports.len(), 2, "{from}");
+        }
     }
 }
