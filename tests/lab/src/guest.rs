@@ -580,12 +580,17 @@ fn files(dir: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
+/// Where what a boot of the guest of this folder has left is put, if it is booted again.
+pub fn thrown_away(dir: &Path) -> PathBuf {
+    let mut away = dir.as_os_str().to_os_string();
+    away.push(".thrown-away");
+    PathBuf::from(away)
+}
+
 /// Puts what a boot has left aside, for who wants to see it, and those files back that the next one needs as well:
 /// what the verb has put there for the guest.
 fn set_aside(dir: &Path, given: &[OsString]) -> Result<()> {
-    let mut away = dir.as_os_str().to_os_string();
-    away.push(".thrown-away");
-    let away = PathBuf::from(away);
+    let away = thrown_away(dir);
     fs::rename(dir, &away)?;
     fs::create_dir_all(dir)?;
     for name in given {
@@ -672,7 +677,7 @@ mod tests {
         set_aside(&guest, &given).unwrap();
         assert_eq!(files(&guest).unwrap(), ["command"]);
         assert_eq!(fs::read_to_string(guest.join("command")).unwrap(), "true");
-        let away = fs::read_to_string(dir.join("7.3-run.thrown-away/console.log"));
+        let away = fs::read_to_string(thrown_away(&guest).join("console.log"));
         assert_eq!(away.unwrap(), "no line");
         fs::remove_dir_all(&dir).unwrap();
     }

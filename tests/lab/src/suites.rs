@@ -26,7 +26,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
@@ -527,9 +527,12 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
         let right = result.outcome == case.outcome
             && result.why.contains(case.why)
             && counts == case.counts
-            // Where the script has not begun, there was a second try; QEMU may need one for reasons of its own.
-            && (!case.repeated || result.retries.len() == 1)
-            && (case.repeated || result.outcome != Outcome::LabError || result.retries.is_empty());
+            // Where the script has not begun, there was a second try. QEMU may need one for reasons of its own:
+            // that guest never came to what this case is about.
+            && match case.repeated {
+                true => result.retries.len() == 1,
+                false => !repeated_too_late(&guest.dir),
+            };
         tests.push(Test::of(title, right, || {
             let log = guest.dir.display();
             format!(
@@ -545,6 +548,14 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
         .collect();
     tests.extend(results::suite(run, &guests)?);
     Ok(tests)
+}
+
+/// Had the boot of this guest that was repeated begun with its script, or died of the kernel's own will?
+fn repeated_too_late(dir: &Path) -> bool {
+    let console = fs::read_to_string(guest::thrown_away(dir).join("console.log"));
+    [MARK_START, "Kernel panic"]
+        .iter()
+        .any(|mark| console.as_ref().is_ok_and(|console| console.contains(mark)))
 }
 
 /// As cron does it: no terminal, a session of its own, next to nothing in the environment, another directory.
