@@ -213,7 +213,7 @@ struct Bench {
     events: Vec<Event>,
     /// Instructions of a page written and synced, all of the kernel's work for it included.
     written_page: Option<Event>,
-    /// What a writer would keep of its speed if time were instructions.
+    /// What a writer would keep of its speed if each instruction took the same time.
     written_ratio: BTreeMap<With, f64>,
     seen: Seen,
     throughput: Option<Throughput>,

@@ -198,7 +198,7 @@ fn side_by_side(kernels: &[(&str, Vec<Victim>)], lost: &[Option<Lost>]) -> Strin
     }
     format!(
         "{rows}\n\nCalls with a wrong answer, and of how many; in brackets reports that name the task, if there are any;\n\
-         after a stroke the model, where it says otherwise.\n"
+         behind a `/` what the model says, where it says otherwise.\n"
     )
 }
 

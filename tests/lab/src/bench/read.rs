@@ -208,7 +208,7 @@ pub(super) fn event(cases: &Cases, name: &str, what: &str, parts: u64) -> Result
     })
 }
 
-/// How fast a writer would be if time were instructions: a figure without noise beside the measured one.
+/// How fast a writer would be if each instruction took the same time: a figure without noise beside the measured one.
 pub(super) fn by_instructions(page: &Event) -> BTreeMap<With, f64> {
     let whole = page.nothing.iter().max().copied().unwrap_or_default() as f64;
     page.added

@@ -49,7 +49,7 @@ pub fn page(all: &Matrix) -> String {
 fn races(rows: &[Row]) -> Markup {
     html! {
         h2 { "The races" }
-        p { "Measured, and after a stroke the exhaustive model, where it says otherwise. Why, is in the cell's title." }
+        p { "Measured, and behind a “/” what the exhaustive model says, where it says otherwise. The cell's title says why." }
         table {
             tr { th { "kernel" } @for (race, what) in RACES { th title=(what) { (race) } } th { "wakewatch said" } }
             @for row in rows {

@@ -103,8 +103,8 @@ pub fn text(rows: &[Row]) -> String {
     }
     format!(
         "{table}\n\nInstructions of folio_start_writeback() and folio_end_writeback(), and of a page of 16 MB\n\
-         written and synced; medians of two rounds, both where they differ. `speed` is what a writer\n\
-         has of that of `broken`, if time were instructions.\n"
+         written and synced; medians of two rounds, both where they differ. `speed` is a writer's speed\n\
+         in parts of that on `broken`, if each instruction took the same time.\n"
     )
 }
 

@@ -223,8 +223,9 @@ pub fn modelled(key: &str) -> BTreeMap<String, Vec<String>> {
 /// The table and what is behind each loss, readable at 100 columns.
 pub fn text(rows: &[Row]) -> String {
     let table = raced(rows, RACES, Row::said);
-    let mut out =
-        format!("{table}\n\nMeasured; after a stroke the model, where it says otherwise.\n\n");
+    let mut out = format!(
+        "{table}\n\nMeasured; behind a `/` what the model says, where it says otherwise.\n\n"
+    );
     for (race, what) in RACES {
         out.push_str(&format!("- `{race}`: {what}\n"));
     }

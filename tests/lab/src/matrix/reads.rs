@@ -242,7 +242,7 @@ pub fn text(rows: &[Row]) -> String {
     for (race, what) in RACES {
         out.push_str(&format!("- `{race}`: {what}\n"));
     }
-    out.push_str("\nMeasured; after a stroke the model, where it says otherwise.\n\n");
+    out.push_str("\nMeasured; behind a `/` what the model says, where it says otherwise.\n\n");
     for row in rows {
         out.push_str(&format!("- **{}**: {}\n", row.key, row.about));
         if let Some(error) = &row.error {

@@ -159,8 +159,8 @@ pub fn text(rows: &[Row]) -> String {
     }
     let mut out = format!(
         "{table}\n\nTwo minutes of stress.sh with a delay ({}), and what fio, fsx and e2fsck say of\n\
-         the data. `alarms`: the kernel's own assertion fired for something true, or falsely; after a\n\
-         stroke the model, where it says otherwise.\n",
+         the data. `alarms`: what the kernel's own assertion fired for, something true or a FALSE alarm;\n\
+         behind a `/` what the model says, where it says otherwise.\n",
         stress::DELAY
     );
     for row in rows {
