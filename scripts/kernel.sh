@@ -3,7 +3,7 @@
 #
 # Usage: [SERIES=6.12] [LINUX=/path/to/tree] [TOOLCHAIN=clang|gcc] [CONFIG_VARIANT=NAME] [CONFIG=/path/to/.config] kernel.sh KEY...
 #        [SERIES=...] kernel.sh --keys
-#        [SERIES=...] [LINUX=...] kernel.sh --series | --tree | --mutants | --patches KEY | --pristine DIR KEY
+#        [SERIES=...] [LINUX=...] kernel.sh --series | --tree | --proposals | --mutants | --patches KEY | --pristine DIR KEY
 #
 # Builds what is not in the cache, and prints one directory per KEY:
 #   stock   the tree as it ships
@@ -16,8 +16,8 @@
 #           whose headers say CONFIG_RUST=y. Nothing of it is built, see crates.sh
 # SERIES is 6.12 unless said; of a tree of LINUX it is the one nearest to the tree's version.
 # --series prints it, --keys what KEY may be, --tree the project's source tree (as patched as the last build left it),
-# --mutants the KEYs of all mutants, --patches the patches that make KEY, and --pristine copies the files that these
-# change into DIR as they ship.
+# --proposals and --mutants the KEYs of all proposals and mutants, --patches the patches that make KEY, and --pristine copies
+# the files that these change into DIR as they ship.
 #
 # CONFIG is a configuration to begin with in place of tinyconfig. Of .config.fragment it gets only what the
 # lab can't do without (tests/config/own), and what that has changed is printed.
@@ -254,8 +254,17 @@ mutants() {
 	find "$MUTANTS" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,mutant-,' | sort | paste -sd ' '
 }
 
+series_names() {
+	find "$PATCHES" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,,' | grep -vx -e regress -e fix | sort
+}
+
+# A proposal once more as mails (rfc-) and a study (rust-) are none.
+proposals() {
+	series_names | grep -v -e '^rfc-' -e '^rust-' | paste -sd ' '
+}
+
 known_series() {
-	find "$PATCHES" -mindepth 2 -name series -printf '%h\n' 2>/dev/null | sed 's,.*/,,' | grep -vx -e regress -e fix | sort | paste -sd ' '
+	series_names | paste -sd ' '
 	mutants
 }
 
@@ -548,6 +557,10 @@ find_series
 case ${1:-} in
 --series)
 	printf '%s\n' "$SERIES"
+	exit
+	;;
+--proposals)
+	proposals
 	exit
 	;;
 --mutants)

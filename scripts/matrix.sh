@@ -15,7 +15,7 @@ patches=patches/$("$WW_ROOT/scripts/kernel.sh" --series)
 if [[ -n ${ONLY:-} ]]; then
 	read -r -a keys <<<"${ONLY//,/ }"
 else
-	series=$(find "$WW_ROOT/$patches" -mindepth 2 -name series -printf '%h\n' | sed 's,.*/,,' | grep -v -e '^regress$' -e '^fix$' -e '^rfc-' -e '^rust-' | sort)
+	series=$("$WW_ROOT/scripts/kernel.sh" --proposals | tr ' ' '\n')
 	# What is about the end of a read is called so, and has a table of its own.
 	case ${PART:-} in
 	'') series=$(printf '%s\n' broken "$series") ;;
