@@ -167,8 +167,9 @@ impl Findings {
                 (Inside::Report, Some(report), _) => {
                     report.lines.push(at);
                     closes = rule;
-                    if let Some(page) = text.strip_prefix("page 0") {
-                        report.page.get_or_insert_with(|| format!("0{page}"));
+                    if let (Some(page), true) = (text.strip_prefix("page "), text.contains(" pfn "))
+                    {
+                        report.page.get_or_insert_with(|| page.to_string());
                     } else if let Some(file) = text.strip_prefix("file ") {
                         report.file.get_or_insert_with(|| file.to_string());
                     } else if let Some(made) = captures(&MADE, "report ", text) {
@@ -340,6 +341,11 @@ mod tests {
         // Cut before it named its page.
         let early = CUT.replacen("page 00000000c571d047", "", 1);
         assert_eq!(Findings::of_text(&early).reports.len(), 1);
+        // With no_hash_pointers.
+        let plain = CUT.replace("page 00000000c571d047", "page ffea0000001f3cc0");
+        assert_eq!(Findings::of_text(&plain).reports.len(), 1);
+        let other = plain.replacen("pfn 0x7cf3", "pfn 0x7cf4", 1);
+        assert_eq!(Findings::of_text(&other).reports.len(), 2);
         // Another page's, another verdict, one that was whole, or no panic: two findings.
         for (from, to) in [
             ("c571d047", "c571d048"),
