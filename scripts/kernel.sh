@@ -366,7 +366,10 @@ install_files() {
 	for f in "$@"; do
 		if [[ ! -e $wanted/$f ]]; then
 			rm -f "$TREE/$f"
+			# A patch may have made it.
+			rmdir --ignore-fail-on-non-empty "$(dirname "$TREE/$f")" 2>/dev/null || true
 		elif ! cmp -s "$wanted/$f" "$TREE/$f"; then
+			mkdir -p "$(dirname "$TREE/$f")"
 			cp "$wanted/$f" "$TREE/$f.wakewatch-new"
 			mv "$TREE/$f.wakewatch-new" "$TREE/$f"
 		fi
