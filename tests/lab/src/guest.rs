@@ -266,12 +266,28 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
     let root = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=524288,cache=loose";
     cmd.args(["--append", root]);
     cmd.args(["--append", WATCHDOGS]);
+    // A distribution's kernel has its modules loaded by udev, and everything else is for what is never started here.
+    // The kernel hands it to its init, whose own directories come after it.
+    if !kernel.installed {
+        cmd.args(["--append", &format!("PATH={}", init_programs(lab).display())]);
+    }
     // The kernel panics where its timer has not ticked often enough within some turns of a loop: with a host that has
     // much to do that decides nothing (timer_irq_works(), arch/x86/kernel/apic/io_apic.c, 6.12).
     cmd.args(["--append", "no_timer_check"]);
     // The lab's own marks are never too many.
     cmd.args(["--append", "printk.devkmsg=on"]);
     cmd
+}
+
+/// What virtme-ng's init starts instead of programs of the same names.
+fn init_programs(lab: &Lab) -> PathBuf {
+    lab.root.join("tests/guest/init")
+}
+
+/// A line of shell: nothing that runs in the guest later finds [`init_programs`].
+pub fn leave_init(lab: &Lab) -> String {
+    let dir = quote(&format!("{}:", init_programs(lab).display()));
+    format!("PATH=${{PATH#{dir}}}\n")
 }
 
 /// Whether virtme-ng mounts something empty over it in the guest.
@@ -361,7 +377,7 @@ pub fn run(lab: &Lab, accel: Accel, run_dir: &Path, boot: &Boot) -> Result<Guest
 
 fn run_once(lab: &Lab, accel: Accel, dir: &Path, boot: &Boot) -> Result<(Console, Option<Limit>)> {
     fs::create_dir_all(dir)?;
-    let entry = write_entry(dir, boot)?;
+    let entry = write_entry(lab, dir, boot)?;
     let mut cmd = vng(lab, &boot.kernel, &boot.memory, accel, dir);
     cmd.args(["--verbose", "--name", &host_name(&boot.name)]);
     for word in &boot.append {
@@ -537,8 +553,8 @@ fn spawn_reader(pipe: impl Read + Send + 'static, stream: Stream, to: Sender<(St
 
 /// What the guest runs. A file and not an argument: the kernel's command line has 2048
 /// bytes. It also tells a person how to repeat the run by hand.
-fn write_entry(dir: &Path, boot: &Boot) -> Result<PathBuf> {
-    let mut text = String::from("#!/bin/bash\n");
+fn write_entry(lab: &Lab, dir: &Path, boot: &Boot) -> Result<PathBuf> {
+    let mut text = format!("#!/bin/bash\n{}", leave_init(lab));
     let out = dir.display().to_string();
     for (name, value) in boot.env.iter().chain([&("WW_OUT".to_string(), out)]) {
         text.push_str(&format!("export {name}={}\n", quote(value)));

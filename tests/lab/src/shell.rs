@@ -26,7 +26,8 @@ pub fn verb(lab: &Lab, key: &str, memory: &str) -> Result<bool> {
     let repro = std::env::var("WW_REPRO").unwrap_or_default();
     let setup = lab.guest_script("shell-setup").display().to_string();
     let text = format!(
-        "#!/bin/bash\nexport WW_KO={} WW_REPRO={} WW_OUT={}\nexec /bin/bash --rcfile {} -i\n",
+        "#!/bin/bash\n{}export WW_KO={} WW_REPRO={} WW_OUT={}\nexec /bin/bash --rcfile {} -i\n",
+        guest::leave_init(lab),
         quote(&module.display().to_string()),
         quote(&repro),
         quote(&dir),
