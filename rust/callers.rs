@@ -9,7 +9,7 @@ use crate::{
         origin::{origin, Call, Origin},
         symbol::Range,
     },
-    hook::{kprobe, stack::Trampolines, Entry},
+    hook::{stack::Trampolines, symbol, Entry},
     percpu::PerCpu,
     stats::{Counter, Stats},
     text::{Line, Sink},
@@ -55,7 +55,7 @@ impl Callers {
             sites: Sites::new(),
             rows: PerCpu::zeroed()?,
             learned: [const { AtomicU64::new(0) }; 2],
-            wrapper: kprobe::range(c_str!("folio_end_writeback")).unwrap_or_default(),
+            wrapper: symbol::range(c_str!("folio_end_writeback")).unwrap_or_default(),
             trampolines: Trampolines::find(),
             stats,
         })

@@ -14,7 +14,7 @@ use crate::{
     },
     hook::{
         entry::{Hook, Registration, Way},
-        ftrace, kprobe, return_probe, tracepoint, Handler,
+        ftrace, kprobe, return_probe, symbol, tracepoint, Handler,
     },
     probes::{
         hooks, AfterWake, AroundClear, EndOfBit, EndOfPrivate2, EndOfRead, EndOfWriteback,
@@ -290,7 +290,7 @@ impl Control {
         // checked), and there is no other registration of the hook: by the safety requirements.
         let wake =
             unsafe { Optional::new(symbols.wake, &hooks::WAKE, first, Wake(shared.clone()))? };
-        let queues = kprobe::range(c_str!("folio_wait_table")).unwrap_or_default();
+        let queues = symbol::range(c_str!("folio_wait_table")).unwrap_or_default();
         let past = if queues.size == 0 {
             pr_info!("no symbol folio_wait_table (CONFIG_KALLSYMS_ALL): wakes that come past folio_wake_bit() are not seen\n");
             Optional(None)

@@ -5,7 +5,7 @@
 
 use super::{
     ftrace::{self, Callee},
-    kprobe, Handler,
+    kprobe, symbol, Handler,
 };
 use crate::{bindings, compat, detect::symbol::Range};
 use core::marker::PhantomData;
@@ -209,6 +209,6 @@ impl<T: Handler> Registration<T> {
 
     /// Where the function's code is; nowhere, if that can't be told.
     pub(crate) fn range(&self) -> Range {
-        self.kprobe.range()
+        symbol::range_of(self.kprobe.address()).unwrap_or_default()
     }
 }

@@ -11,11 +11,21 @@
 
 pub(crate) mod entry;
 pub(crate) mod ftrace;
+#[cfg(ww_kernel_hooks)]
+mod in_kernel;
 pub(crate) mod kprobe;
-mod registered;
+#[cfg(not(ww_kernel_hooks))]
+mod own;
 pub(crate) mod return_probe;
 pub(crate) mod stack;
+pub(crate) mod symbol;
 pub(crate) mod tracepoint;
+
+// Kbuild knows which kernel has them.
+#[cfg(ww_kernel_hooks)]
+use in_kernel as backend;
+#[cfg(not(ww_kernel_hooks))]
+use own as backend;
 
 use crate::{bindings, compat, percpu};
 use kernel::prelude::*;
@@ -109,6 +119,17 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Runs with preemption disabled, in any context but NMI. An interrupt may come in the middle, to a handler
     /// of its own, unless the function is hooked by a kprobe.
     fn entered(&self, at: Entry<'_>);
+}
+
+/// The entry that a kprobe has seen, by its registers.
+#[inline(always)]
+fn entry_of(regs: &bindings::pt_regs) -> bindings::ww_entry {
+    bindings::ww_entry {
+        arg: [regs.di, regs.si, regs.dx, regs.cx],
+        sp: regs.sp,
+        bp: regs.bp,
+        ip: regs.ip,
+    }
 }
 
 /// Why a symbol cannot be probed, in one line for the kernel log.

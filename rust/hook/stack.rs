@@ -5,7 +5,7 @@
 //! A return address is a word at a *slot* of the stack: at a function's entry, the one that the stack
 //! pointer shows. `unwind.c` says what replaces it, and finds what was there before.
 
-use super::{kprobe, Entry};
+use super::{symbol, Entry};
 use crate::bindings;
 use kernel::c_str;
 
@@ -20,7 +20,7 @@ pub(crate) struct Trampolines {
 impl Trampolines {
     /// Looks them up. May sleep.
     pub(crate) fn find() -> Self {
-        let address = |symbol| kprobe::address(symbol).unwrap_or(0);
+        let address = |name| symbol::address(name).unwrap_or(0);
         Self {
             rethook: address(c_str!("arch_rethook_trampoline")),
             graph: address(c_str!("return_to_handler")),

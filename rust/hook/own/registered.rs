@@ -3,8 +3,7 @@
 //! What a kprobe and an fprobe have in common: the kernel keeps a pointer to them, finds their
 //! handler by it, and has let go of both when it is taken back.
 
-use super::explain;
-use crate::compat::opaque;
+use crate::{compat::opaque, hook::explain};
 use core::{
     marker::PhantomPinned,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
