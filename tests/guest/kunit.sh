@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The doctests of the kernel's own Rust, those of patches/7.3/rust-hooks among them, have run at boot.
+# The doctests of the kernel's own Rust, those of patches/7.3/rust-hooks among them, have run at boot; and wakewatch
+# hooks by what that has, and has no bindings of its own for it.
 #
 # kernel: rust-hooks
 # timeout: 60
@@ -28,9 +29,21 @@ of() {
 	results | grep "^ok [0-9]* rust_doctest_kernel_$1_rs_[0-9.]*$" || { results | grep -e "$1" -e '^not'; return 1; }
 }
 
-plan 3
+# Functions of its generic types are in the module, under their Rust names.
+hooks_are_the_kernels() {
+	local names
+	names=$(nm "$WW_KO")
+	! echo "$names" | grep -m 1 hook3own || return 1
+	for what in 6kprobe 6fprobe 6ftrace 10tracepoint5probe; do
+		echo "$names" | grep -m 1 "6kernel$what\|6kernel.*$what" || { echo "nothing of $what"; return 1; }
+	done
+}
+
+plan 6
 check "the kernel's doctests pass" all_pass
-check "that of kprobe.rs is among them" of kprobe
-check "that of fprobe.rs is among them" of fprobe
+for what in kprobe fprobe ftrace tracepoint_probe; do
+	check "that of $what is among them" of "$what"
+done
+check "wakewatch has its hooks of the kernel crate" hooks_are_the_kernels
 diag "$(results | grep -c '^ok') of $(results | wc -l) doctests pass"
 finish
