@@ -80,8 +80,8 @@ live: setup ## how often the live read race is lost with nothing delayed [KERNEL
 victims: setup ## whom the live read race hurts, and how, one table; several kernels, with commas, side by side [KERNEL=stock ONLY=]
 	@KERNEL='$(SHIPPED)' $(S)/victims.sh
 
-kernels: setup ## what has run on which kernel, and what has not, over all runs of this machine
-	@KERNELS=' ' $(S)/lab.sh kernels
+kernels: setup ## what has run on which kernel, and what has not, over all runs of this machine, and of others [WITH=]
+	@KERNELS=' ' $(S)/lab.sh kernels $(WITH)
 
 findings: setup ## what healthy kernels have said by themselves, in all runs of this machine [STORIES=1]
 	@KERNELS=' ' $(S)/lab.sh findings --stories '$(or $(STORIES),1)'

@@ -269,7 +269,10 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
     // A distribution's kernel has its modules loaded by udev, and everything else is for what is never started here.
     // The kernel hands it to its init, whose own directories come after it.
     if !kernel.installed {
-        cmd.args(["--append", &format!("PATH={}", init_programs(lab).display())]);
+        cmd.args([
+            "--append",
+            &format!("PATH={}", init_programs(lab).display()),
+        ]);
     }
     // The kernel panics where its timer has not ticked often enough within some turns of a loop: with a host that has
     // much to do that decides nothing (timer_irq_works(), arch/x86/kernel/apic/io_apic.c, 6.12).

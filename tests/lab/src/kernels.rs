@@ -7,7 +7,7 @@ use crate::debugfs;
 use crate::env::{self, Kernel, Lab};
 use crate::jsonl;
 use crate::table::table;
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -136,10 +136,10 @@ pub fn keep(lab: &Lab, kernels: &Hooked, what: &str, wrong: Option<String>) -> R
     jsonl::keep(&file(&lab.cache), &all)
 }
 
-/// `lab kernels`: the last result of each kind on each kernel.
-pub fn verb(lab: &Lab) -> Result<bool> {
+/// `lab kernels`: the last result of each kind on each kernel, by this machine or one whose file that is.
+pub fn verb(lab: &Lab, others: &[PathBuf]) -> Result<bool> {
     let path = file(&lab.cache);
-    let all: Vec<Ran> = jsonl::read(&path)?;
+    let all = of_all(&path, others)?;
     if all.is_empty() {
         println!(
             "nothing has run on a kernel yet; it would be in {}",
@@ -149,6 +149,21 @@ pub fn verb(lab: &Lab) -> Result<bool> {
         println!("{}\n\n{}", summary(&all), page(&all));
     }
     Ok(true)
+}
+
+/// In the order of time.
+fn of_all(ours: &Path, others: &[PathBuf]) -> Result<Vec<Ran>> {
+    let mut all: Vec<Ran> = jsonl::read(ours)?;
+    for other in others {
+        ensure!(
+            other.is_file(),
+            "{}: no such file; it is kernels.jsonl of another machine's cache that is wanted",
+            other.display()
+        );
+        all.extend(jsonl::read::<Ran>(other)?);
+    }
+    all.sort_by(|a, b| a.at.cmp(&b.at));
+    Ok(all)
 }
 
 /// The last of each kind, by kernel and what was run.
@@ -285,6 +300,41 @@ mod tests {
             debugfs::add_hooks(&mut all, &hooks);
         }
         assert_eq!(ways(&all), "direct");
+    }
+
+    #[test]
+    fn other_machines() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("lab-kernels-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let file = |name: &str, at: &str, why: &str| -> Result<PathBuf> {
+            let path = dir.join(name);
+            let ran = Ran {
+                at: at.into(),
+                kernel: Which {
+                    release: "7.3.4".into(),
+                    compiler: "gcc 14.2.0".into(),
+                    from: "Debian's source".into(),
+                    configuration: "lab".into(),
+                },
+                what: "repro".into(),
+                ok: why.is_empty(),
+                why: why.into(),
+                hooks: BTreeMap::new(),
+            };
+            jsonl::keep(&path, &[ran])?;
+            Ok(path)
+        };
+        let ours = file("ours", "20261127-101500", "")?;
+        let other = file("other", "20261126-101500", "11 of 12 rows")?;
+        // Whoever is read last, the later one counts.
+        assert!(summary(&of_all(&ours, &[other])?)
+            .to_string()
+            .replace(' ', "")
+            .contains("|lab|repro||"));
+        let none = of_all(&ours, &[dir.join("none")]).unwrap_err();
+        assert!(none.to_string().contains("no such file"), "{none}");
+        fs::remove_dir_all(&dir)?;
+        Ok(())
     }
 
     #[test]

@@ -152,7 +152,10 @@ enum Verb {
     /// Make the page of a run again: results/index.html
     Page { run: PathBuf },
     /// What has run on which kernel, over all runs of this cache
-    Kernels,
+    Kernels {
+        /// The same file of other machines' caches, kernels.jsonl
+        others: Vec<PathBuf>,
+    },
     /// Show that reproduction is certain
     Certainty {
         /// Boots of each scenario
@@ -219,7 +222,7 @@ fn run() -> Result<u8> {
     // The suites have a last line of their own.
     let summary = !matches!(
         args.verb,
-        Verb::Test { .. } | Verb::Findings { .. } | Verb::Page { .. } | Verb::Kernels
+        Verb::Test { .. } | Verb::Findings { .. } | Verb::Page { .. } | Verb::Kernels { .. }
     );
     let name = args.verb.kept_as();
     let done = verb(&lab, args.verb);
@@ -287,7 +290,7 @@ fn verb(lab: &env::Lab, verb: Verb) -> Result<u8> {
         Verb::XfstestsCompare { a, b } => xfstests::compare_verb(lab, &a, &b),
         Verb::Findings { stories } => live::verb(lab, stories),
         Verb::Page { run } => page::verb(&run),
-        Verb::Kernels => kernels::verb(lab),
+        Verb::Kernels { others } => kernels::verb(lab, &others),
         Verb::Certainty { boots } => certainty::verb(lab, boots),
     };
     Ok(u8::from(!good?))
