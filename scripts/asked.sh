@@ -36,7 +36,7 @@ DURATION        number 1..  minutes of guest time
 CYCLES          number 1..  loads and unloads
 BOOTS           number 1..  boots of each scenario
 JOBS            number 1..16  suites with guests at a time
-WITH            text      kernels.jsonl of other machines' caches, with blanks between
+WITH            text      the file kernels.jsonl of other machines, with blanks between
 STORIES         number 0..  stories to print, the newest first
 CPUS            number 1..  CPUs of the guest
 BUSY            number 0..  threads that keep the CPUs of the host busy
