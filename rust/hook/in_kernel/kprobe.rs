@@ -11,7 +11,7 @@ use kernel::{
 /// What the kernel crate is given for a handler of ours.
 struct Entered<T>(T);
 
-// SAFETY: [`Handler`] asks for the same, and more.
+// SAFETY: The handlers are this crate's, which keep to what their `Handler` asks for: the same, and more.
 unsafe impl<T: Handler> kprobe::Handler for Entered<T> {
     fn handle(&self, regs: &Regs) {
         // SAFETY: They are those of the hit, and nobody writes to them before this returns.

@@ -15,7 +15,7 @@ use kernel::{
 /// What the kernel crate is given for a handler of ours.
 struct Returns<T>(T);
 
-// SAFETY: [`Handler`] asks for the same, and more.
+// SAFETY: The handlers are this crate's, which keep to what their `Handler` asks for: the same, and more.
 unsafe impl<T: Handler> fprobe::Handler for Returns<T> {
     type Data = T::Carried;
 
