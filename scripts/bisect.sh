@@ -57,13 +57,13 @@ if [[ $(cat "$HISTORY.key" 2>/dev/null) != "$key" ]]; then
 fi
 
 cd "$HISTORY"
-git bisect reset -q >/dev/null 2>&1 || true
+git bisect reset >/dev/null 2>&1 || true
 git bisect start bad good
 BISECT=1 KERNEL=stock LINUX=$HISTORY ROUNDS=1 FINDS='unreferenced end of writeback' \
 	CMD='dd if=/dev/zero of=file bs=4k count=128 status=none && sync file' git bisect run "$WW_ROOT/scripts/run.sh"
 found=$(git log -1 --format=%s refs/bisect/bad)
 wanted=$(git log -1 --format=%s culprit)
 git bisect log | grep '^# ' | sed 's/^# /  /'
-git bisect reset -q
+git bisect reset >/dev/null 2>&1
 [[ $found == "$wanted" ]] || die "found '$found', and it was '$wanted'"
 echo "found: $found"
