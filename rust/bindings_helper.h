@@ -107,6 +107,8 @@ int ww_leaves_shared(unsigned long wake_page_function);
 void ww_call_wake(void *function, struct page *page, int bit_nr);
 void ww_call_end(void *function, struct page *page);
 void ww_call_start(void *function, struct page *page);
+struct page *ww_alloc_page_of(unsigned int kind);
+void ww_free_page(struct page *page);
 
 /* int3.c */
 int ww_int3_contexts(unsigned int *in_nmi);

@@ -6,8 +6,11 @@
 #![allow(dead_code)]
 
 use crate::bindings;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use kernel::{error::to_result, page::Page, prelude::*};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+use kernel::{error::to_result, prelude::*};
 
 pub(crate) const ACTIVE: usize = 1 << bindings::pageflags_PG_active;
 pub(crate) const LOCKED: usize = 1 << bindings::pageflags_PG_locked;
@@ -52,8 +55,29 @@ impl Function {
 }
 
 /// How many pages are allocated to get one again that was just freed: it is the first of this
-/// CPU's free list, unless the task is moved to another CPU just then or somebody else comes first.
-const TRIES: usize = 16;
+/// CPU's free list of its kind, unless the task is moved to another CPU just then or somebody else comes
+/// first. Which kind that is it need not have been allocated as: with little memory left a page comes from
+/// a block of another one (`rmqueue_bulk()`, mm/page_alloc.c, 6.12), and goes back there. So all have their turn.
+const TRIES: u32 = 48;
+
+/// A page, of one of the kinds.
+struct OfKind(NonNull<bindings::page>);
+
+impl OfKind {
+    /// May sleep.
+    fn alloc(kind: u32) -> Result<Self> {
+        // SAFETY: Any number is right.
+        let page = unsafe { bindings::ww_alloc_page_of(kind) };
+        NonNull::new(page).map(Self).ok_or(ENOMEM)
+    }
+}
+
+impl Drop for OfKind {
+    fn drop(&mut self) {
+        // SAFETY: Allocated by `alloc()`, and this one's alone.
+        unsafe { bindings::ww_free_page(self.0.as_ptr()) };
+    }
+}
 
 /// The flags of a page.
 ///
@@ -80,10 +104,10 @@ pub(crate) unsafe fn end_read(page: *mut bindings::page) {
 
 /// Allocates `page` again, which was just freed, and does something to it. `false` if it did not come back.
 pub(crate) fn again(page: *mut bindings::page, then: impl FnOnce()) -> Result<bool> {
-    let mut pages = KVec::with_capacity(TRIES, GFP_KERNEL)?;
-    for _ in 0..TRIES {
-        let one = Page::alloc_page(GFP_KERNEL)?;
-        let came_back = one.as_ptr() == page;
+    let mut pages = KVec::with_capacity(TRIES as usize, GFP_KERNEL)?;
+    for kind in 0..TRIES {
+        let one = OfKind::alloc(kind)?;
+        let came_back = one.0.as_ptr() == page;
         pages.push(one, GFP_KERNEL)?;
         if came_back {
             then();
