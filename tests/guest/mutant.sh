@@ -103,17 +103,17 @@ read_hole() {
 
 # --- what wakewatch said ----------------------------------------------------------
 
-# headlines: of the reports on stdin; only the verdict, the event and the bit. What a kernel with the live
-# read race says by itself is not this one's.
+# headlines [--loss HEADLINE]: of the reports on stdin; only the verdict, the event and the bit. What a kernel
+# with the live read race says by itself is not this one's.
 headlines() {
-	"$WW_REPRO" findings | sed -n 's/^other wakewatch \(.*\) in .*$/\1/p' | sort | uniq -c
+	"$WW_REPRO" findings "$@" | sed -n 's/^other wakewatch \(.*\) in .*$/\1/p' | sort | uniq -c
 }
 
 # said_in NAME COMMAND...: there is the headline, and no other.
 said_in() {
 	local what=$1 said
 	shift
-	said=$("$@" | headlines)
+	said=$("$@" | headlines --loss "$headline")
 	echo "$what: $said"
 	if [ "$headline" = nothing ]; then
 		[ -z "$said" ]
@@ -122,18 +122,27 @@ said_in() {
 	fi
 }
 
+# twins: how many reports say in the other way what the headline says.
+twins() {
+	local all loss
+	all=$(headlines <"$WW_DEBUGFS/reports" | awk '{ n += $1 } END { print n + 0 }')
+	loss=$(headlines --loss "$headline" <"$WW_DEBUGFS/reports" | awk '{ n += $1 } END { print n + 0 }')
+	echo $((all - loss))
+}
+
 # Reports are rate-limited, counters are not.
 counters() {
-	local name n want status=0
+	local name n want twins status=0
 	want=${headline%% *}
 	want=${want//-/_}
+	twins=$(twins)
 	for name in zero_ref tail reused unreferenced unbalanced unlocked_start; do
 		n=$(ww_found "$name")
-		if [ "$name" = "$want" ]; then
-			[ "$n" -gt 0 ] || { echo "$name is $n"; status=1; }
-		else
-			[ "$n" -eq 0 ] || { echo "$name is $n"; status=1; }
-		fi
+		case $name in
+		"$want") [ "$n" -gt 0 ] ;;
+		zero_ref | reused) [ "$n" -eq "$twins" ] ;;
+		*) [ "$n" -eq 0 ] ;;
+		esac || { echo "$name is $n; of this loss in the other way: $twins"; status=1; }
 	done
 	return "$status"
 }

@@ -3,9 +3,11 @@
 //! What a kernel's log says was found: wakewatch's reports, and the kernel's own findings.
 //!
 //! The lab reads its guests' consoles with it, and `ww-repro findings` the log inside a guest, so both
-//! mean the same by a finding; and by one that nothing is to be concluded from, see [`live`].
+//! mean the same by a finding; by one that nothing is to be concluded from, see [`live`]; and by two that are
+//! told of one bug, see [`loss`].
 
 pub mod live;
+pub mod loss;
 
 use regex::{Captures, Regex};
 use std::sync::LazyLock;
@@ -261,6 +263,13 @@ impl Report {
     /// "zero-ref wake of PG_locked in __read_end_io".
     pub fn headline(&self) -> String {
         format!("{} {}", self.verdict, self.rest)
+    }
+
+    /// "wake of PG_locked".
+    pub fn event(&self) -> &str {
+        self.rest
+            .rsplit_once(" in ")
+            .map_or(&self.rest, |(event, _)| event)
     }
 
     /// The caller that the headline names.

@@ -204,12 +204,10 @@ fn boot(
 /// The host's own look, at what came over the serial line.
 fn on_console(guest: &Guest, headline: &str) -> Test {
     let title = format!("on the console: {headline}");
-    let reports = guest.console.findings(guest.console.all()).others().reports;
-    let said = |report: &crate::console::Report| {
-        let (event, _) = report.rest.split_once(" in ").unwrap_or((&report.rest, ""));
-        format!("{} {event}", report.verdict)
-    };
-    let said: BTreeSet<String> = reports.iter().map(said).collect();
+    let findings = guest.console.findings(guest.console.all()).others();
+    let said: BTreeSet<String> = (findings.of_loss(headline).reports.iter())
+        .map(|report| format!("{} {}", report.verdict, report.event()))
+        .collect();
     let wanted: BTreeSet<String> = [headline.to_string()]
         .into_iter()
         .filter(|headline| headline != NOTHING)

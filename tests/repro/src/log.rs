@@ -9,16 +9,23 @@ use anyhow::{Context, Result};
 use findings::Findings;
 
 /// Reads a log from stdin, and prints its findings, or the rest of it.
-pub fn judge(rest: bool) -> Result<()> {
+pub fn judge(rest: bool, loss: Option<&str>) -> Result<()> {
     let mut log = Vec::new();
     io::stdin().read_to_end(&mut log).context("stdin")?;
     let log = String::from_utf8_lossy(&log);
-    let text = if rest { without_live(&log) } else { list(&log) };
+    let text = if rest {
+        without_live(&log)
+    } else {
+        list(&log, loss)
+    };
     io::stdout().write_all(text.as_bytes()).context("stdout")
 }
 
-fn list(log: &str) -> String {
-    let all = Findings::of_text(log);
+fn list(log: &str, loss: Option<&str>) -> String {
+    let mut all = Findings::of_text(log);
+    if let Some(headline) = loss {
+        all = all.of_loss(headline);
+    }
     let class = |live| if live { "live" } else { "other" };
     let reports = all.reports.iter().map(|report| {
         (
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn all_are_listed() {
-        let listed = list(LOG);
+        let listed = list(LOG, None);
         assert_eq!(listed.lines().count(), 3);
         assert!(listed.contains("other wakewatch zero-ref wake of PG_writeback in ext4_finish_bio"));
         assert!(listed.contains("other kernel WARNING: CPU: 0"));

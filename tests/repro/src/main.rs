@@ -334,6 +334,10 @@ enum Scenario {
         /// Print the log instead, without what belongs to those that are `live`
         #[arg(long)]
         rest: bool,
+        /// Leave out what only says in another way what others say with this headline, as "reused wake
+        /// of PG_writeback"
+        #[arg(long, conflicts_with = "rest")]
+        loss: Option<String>,
     },
     /// No scenario: somebody else's program, again and again
     Rounds(rounds::Args),
@@ -540,8 +544,8 @@ impl Scenario {
 fn main() -> ExitCode {
     let cli = Cli::parse();
 
-    if let Scenario::Findings { rest } = cli.scenario {
-        return match log::judge(rest) {
+    if let Scenario::Findings { rest, loss } = &cli.scenario {
+        return match log::judge(*rest, loss.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => {
                 eprintln!("ww-repro: {e:#}");
