@@ -142,6 +142,8 @@ else
 	reports_are_printed
 	snapshot "$WW_OUT/snapshot"
 fi
+# It has all mounts once more, and those keep the disk.
+umount -R "$upper/root"
 case $status in
 0) ok "nothing of the program is left" ;;
 5) not_ok "nothing of the program is left" ;;
