@@ -67,15 +67,12 @@ const SUITES: &[(&str, Suite)] = &[
 const SUITE_MEMORY: u64 = 4 << 30;
 
 /// How many suites with guests run at a time, if nobody has said: where there is memory for that, as many as
-/// there are CPUs; under TCG half of that, since a guest's two CPUs are two threads that have much to do.
-fn at_once(accel: Accel) -> usize {
+/// there are CPUs. A guest has two, but a third of the time it waits: for RCU between hooks, or for
+/// what is not to come.
+fn at_once() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     let memory = (env::available_memory() / SUITE_MEMORY) as usize;
-    let guests = match accel {
-        Accel::Kvm => cpus,
-        Accel::Tcg => cpus / 2,
-    };
-    guests.min(memory).clamp(1, 4)
+    cpus.min(memory).clamp(1, 4)
 }
 
 /// The suite that boots nothing, and runs beside the others.
@@ -105,7 +102,7 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
         true => Some(kvm::probe(lab, &dir, &|line| println!("# {line}"))?),
         false => None,
     };
-    let jobs = jobs.or(accel.map(at_once)).unwrap_or(1);
+    let jobs = jobs.unwrap_or_else(at_once);
     println!("# {HOST_ONLY} beside the others, of which {jobs} at a time (JOBS=)");
     let queues = [true, false].map(|host_only| {
         let all = suites.iter().enumerate();
