@@ -130,7 +130,9 @@ shell_scripts() {
 check_shell() {
 	local files
 	mapfile -t files < <(shell_scripts)
+	if passed_before shellcheck "$(shellcheck --version)" "$(files_id .shellcheckrc "${files[@]}")"; then return; fi
 	shellcheck -- "${files[@]}"
+	remember_pass
 }
 
 # No SPDX line: the licence's own text, a generated file, pictures, patches, whose format
@@ -170,6 +172,7 @@ check_module_lints() {
 		echo "needs a built kernel: run by make test"
 		return 4
 	}
+	if passed_before clippy "${WW_KERNEL_stock##*/}" "$(/usr/bin/clippy-driver --version)" "$(files_id Kbuild rust)"; then return; fi
 	scratch_dir
 	cp -r Kbuild rust "$SCRATCH/"
 	project_make_flags
@@ -177,7 +180,14 @@ check_module_lints() {
 		cat "$SCRATCH/log"
 		return 1
 	}
-	! grep -A 1 '^warning' "$SCRATCH/log"
+	if grep -A 1 '^warning' "$SCRATCH/log"; then return 1; fi
+	remember_pass
+}
+
+check_tests_lints() {
+	if passed_before tests-clippy "$(cargo clippy --version)" "$(files_id rust tests)"; then return; fi
+	cargo clippy --quiet --locked --workspace --all-targets --manifest-path "$MANIFEST" -- -D warnings
+	remember_pass
 }
 
 # The module's own files again, with loom's atomics in place of the kernel's.
@@ -690,7 +700,7 @@ check "every file has its licence line" check_spdx
 check "module: rustfmt" check_module_style
 check "module: clippy, with the kernel's lints" check_module_lints
 check "tests: rustfmt" cargo fmt --all --check --manifest-path "$MANIFEST" -- --color never
-check "tests: clippy" cargo clippy --quiet --locked --workspace --all-targets --manifest-path "$MANIFEST" -- -D warnings
+check "tests: clippy" check_tests_lints
 check "decision logic: tests on the host" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" -- --skip reference:: --skip documents::
 check "documents: the reference and the code have the same names and defaults" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" reference::
 check "documents: links, commands, verdicts, and a front page" cargo test --quiet --locked -p wakewatch-host --manifest-path "$MANIFEST" documents::
