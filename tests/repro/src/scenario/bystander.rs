@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::line::{self, Hold, Waiter};
+use super::line::{self, Hold, Starved, Waiter};
 use super::ms;
 use crate::page::Pages;
 use crate::setup::{self, Fs};
@@ -90,11 +90,13 @@ impl Driver {
             let bystander = Waiter::start(scope, "the bystander", cpu, sleep, move || read(3))?;
 
             // Nobody else runs here, but the syncer.
+            let starved = Starved::on_cpu(cpu)?;
             sys::realtime(1)?;
             drop(hold);
             line::until_window(ww, before.delays, std::hint::spin_loop)?;
             let start = Instant::now();
             sys::ordinary()?;
+            drop(starved);
 
             // Nothing may need the held CPU.
             for waiter in [reader, syncer, writer, bystander] {

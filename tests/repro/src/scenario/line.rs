@@ -3,6 +3,7 @@
 //! Threads that queue up, one behind the other, for the same page.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
@@ -81,12 +82,46 @@ pub fn asleep(id: i32) -> bool {
         .unwrap_or(false)
 }
 
+/// Of a CPU that a real-time thread keeps, ordinary ones get 50 ms of each second nevertheless (`fair_server`,
+/// kernel/sched/deadline.c, 6.12). None while this lives, however long a busy host makes that.
+pub struct Starved {
+    runtime: PathBuf,
+    ns: String,
+}
+
+impl Starved {
+    /// `None` on a kernel that has nothing of the kind.
+    pub fn on_cpu(cpu: usize) -> Result<Option<Self>> {
+        let runtime = format!("/sys/kernel/debug/sched/fair_server/cpu{cpu}/runtime");
+        let runtime = PathBuf::from(runtime);
+        if !runtime.exists() {
+            return Ok(None);
+        }
+        let at = || runtime.display().to_string();
+        let ns = fs::read_to_string(&runtime).with_context(at)?;
+        fs::write(&runtime, "0").with_context(at)?;
+        Ok(Some(Self { runtime, ns }))
+    }
+}
+
+impl Drop for Starved {
+    fn drop(&mut self) {
+        if let Err(err) = fs::write(&self.runtime, self.ns.trim_end()) {
+            println!("{}: {err}", self.runtime.display());
+        }
+    }
+}
+
 /// Keeps ordinary threads, the loop device's worker among them, off a CPU while the value lives.
-pub struct Hold(Arc<AtomicBool>);
+pub struct Hold {
+    over: Arc<AtomicBool>,
+    _starved: Option<Starved>,
+}
 
 impl Hold {
     /// Returns when `cpu` is held.
     pub fn cpu<'scope>(scope: &'scope Scope<'scope, '_>, cpu: usize) -> Result<Self> {
+        let starved = Starved::on_cpu(cpu)?;
         let over = Arc::new(AtomicBool::new(false));
         let on = Arc::new(AtomicBool::new(false));
         let (its_over, its_on) = (over.clone(), on.clone());
@@ -108,13 +143,16 @@ impl Hold {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(Self(over))
+        Ok(Self {
+            over,
+            _starved: starved,
+        })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.store(true, Relaxed);
+        self.over.store(true, Relaxed);
     }
 }
 
