@@ -24,7 +24,7 @@ use kernel::{c_str, prelude::*, sync::Arc};
 const FRAMES: usize = 4;
 
 /// Is there a frame more between who ends writeback and `__folio_end_writeback()`: see `Callers::wrapper`?
-const WRAPPED: bool = bindings::WW_LINUX_VERSION >= (6 << 16 | 18 << 8);
+const WRAPPED: bool = bindings::WW_LINUX_VERSION >= ((6 << 16) | (18 << 8));
 
 /// A call site.
 #[derive(Clone, Copy)]
