@@ -51,13 +51,13 @@ mod tests {
     const REUSED: &str = "reused wake of PG_writeback";
 
     fn left(reports: &[(&str, &str)], headline: &str) -> usize {
-        let text: String = reports
-            .iter()
-            .map(|(headline, story)| {
-                format!("BUG: wakewatch: {headline}\nstory:\nwakewatch: story {story}\n=====\n")
-            })
-            .collect();
-        Findings::of_text(&text).of_loss(headline).reports.len()
+        let text = reports.iter().map(|(headline, story)| {
+            format!("BUG: wakewatch: {headline}\nstory:\nwakewatch: story {story}\n=====\n")
+        });
+        Findings::of_text(&text.collect::<Vec<_>>().concat())
+            .of_loss(headline)
+            .reports
+            .len()
     }
 
     #[test]
