@@ -361,7 +361,7 @@ const CASES: &[Case] = &[
         name: "hang",
         image: Image::Stock,
         outcome: Outcome::Timeout,
-        why: "the script did not end within 8 s",
+        why: "the script did not end within",
         counts: (1, 2, 0),
         repeated: false,
     },
@@ -369,7 +369,7 @@ const CASES: &[Case] = &[
         name: "hang-kernel",
         image: Image::Stock,
         outcome: Outcome::Timeout,
-        why: "the script did not end within 8 s",
+        why: "the script did not end within",
         counts: (1, 2, 0),
         repeated: false,
     },
@@ -377,7 +377,7 @@ const CASES: &[Case] = &[
         name: "silent",
         image: Image::Silent,
         outcome: Outcome::Timeout,
-        why: "the script said nothing for 8 s",
+        why: "the script said nothing for",
         counts: (1, 2, 0),
         repeated: false,
     },
@@ -513,7 +513,14 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
                 kill_once_begun(run.dir.join(&name));
             }
         }
-        let guest = run.boot(&boot)?;
+        let mut guest = run.boot(&boot)?;
+        // What ends it is a clock, and a busy host may take as long for the script's first word.
+        if case.outcome == Outcome::Timeout && guest.result.tests.passed == 0 {
+            boot.name.push_str("-later");
+            boot.timeout *= 8;
+            boot.stall = boot.stall.map(|seconds| seconds * 8);
+            guest = run.boot(&boot)?;
+        }
         let result = &guest.result;
         let title = format!("a guest of kind {} is a {}", case.name, case.outcome);
         let counts = (
