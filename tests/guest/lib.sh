@@ -237,7 +237,7 @@ ww_found() {
 	echo $(($(ww_stat "$1") - live))
 }
 
-# kernel_log: what is in it besides the live read race.
+# kernel_log: what is in it besides what a kernel may say by itself (tests/findings).
 kernel_log() {
 	dmesg | "$WW_REPRO" findings --rest
 }

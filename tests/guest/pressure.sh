@@ -143,7 +143,7 @@ ended() {
 # What the kernel has found, in $run/dmesg, as one result.
 no_findings() {
 	local findings races ours
-	# Without the live read race, which a kernel may have something to say of by itself (tests/findings).
+	# Without what a kernel may say by itself, of the live read race and of a busy host (tests/findings).
 	findings=$("$WW_REPRO" findings --rest <"$run/dmesg" |
 		grep -E 'BUG:|WARNING:|kernel BUG|Oops|INFO: .*(blocked|stall)' | grep -v 'BUG: wakewatch: ')
 	# With CONFIG_VARIANT=kcsan the kernel's own races are told as well. A race of wakewatch's has a line
@@ -154,7 +154,9 @@ no_findings() {
 		diag "$races data races reported by KCSAN, $(printf '%s' "$ours" | grep -c .) of them with wakewatch in a stack"
 		findings=$(printf '%s\n' "$findings" | grep -v 'BUG: KCSAN: '; [ -z "$ours" ] || printf '%s\n' "$ours")
 	fi
-	"$WW_REPRO" findings <"$run/dmesg" | sed -n 's/^live /# the live read race, told by /p'
+	"$WW_REPRO" findings <"$run/dmesg" | sed -n \
+		-e 's/^live /# the live read race, told by /p' \
+		-e 's/^late kernel /# the host hardly ran this guest: /p'
 	if [ -z "$findings" ]; then
 		ok "the kernel log has no finding"
 	else

@@ -3,11 +3,12 @@
 //! What a kernel's log says was found: wakewatch's reports, and the kernel's own findings.
 //!
 //! The lab reads its guests' consoles with it, and `ww-repro findings` the log inside a guest, so both
-//! mean the same by a finding; by one that nothing is to be concluded from, see [`live`]; and by two that are
-//! told of one bug, see [`loss`].
+//! mean the same by a finding; by one that nothing is to be concluded from, see [`live`] and [`server`]; and by
+//! two that are told of one bug, see [`loss`].
 
 pub mod live;
 pub mod loss;
+pub mod server;
 
 use regex::{Captures, Regex};
 use std::sync::LazyLock;

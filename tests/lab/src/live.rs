@@ -49,6 +49,8 @@ pub struct Tally {
     /// Kernels that a guest was booted with, and how functions were hooked there.
     pub booted: Hooked,
     live: Vec<Live>,
+    /// Guests whose scheduler has warned that the host hardly ran them, each with what it said.
+    late: Vec<String>,
     /// Guests that were booted again, each with the reason.
     repeated: Vec<String>,
 }
@@ -76,6 +78,13 @@ impl Tally {
                 ));
             }
         }
+        if let Some(first) = self.late.first() {
+            lines.push(format!(
+                "{} of the kernel's fair server, which was late, on a host that hardly ran the guest: {first}{}",
+                counted(self.late.len(), "warning", "warnings"),
+                if self.late.len() > 1 { ", ..." } else { "" },
+            ));
+        }
         if !self.repeated.is_empty() {
             lines.push(format!(
                 "{} repeated: {}",
@@ -91,7 +100,7 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-/// Takes the losses of a guest that was not there to lose them, and keeps them.
+/// Takes the losses of a guest that was not there to lose them, and keeps them. What the scheduler said is told.
 pub fn collect(
     lab: &Lab,
     boot: &Boot,
@@ -99,6 +108,12 @@ pub fn collect(
     result: &Record,
     log: &Path,
 ) -> Result<Vec<Live>> {
+    let findings = console.findings(console.all());
+    lab.tally().late.extend(
+        findings
+            .late_servers()
+            .map(|splat| format!("{} ({})", splat.summary(), result.scenario)),
+    );
     if boot.provokes_reads {
         return Ok(Vec::new());
     }
@@ -292,19 +307,23 @@ mod tests {
         assert!(tally.lines().is_empty());
         tally.live.push(live("a", 1, 0));
         tally.repeated("one", "x");
+        tally.late.push("WARNING: y (soak)".to_string());
         let lines = tally.lines();
         assert_eq!(
             lines,
             [
                 "1 finding of the live read race, natural: zero-ref wake of PG_locked in a (make findings)",
+                "1 warning of the kernel's fair server, which was late, on a host that hardly ran the guest: WARNING: y (soak)",
                 "1 boot was repeated: one (x)"
             ]
         );
         tally.live.push(live("a", 1, 7));
         tally.repeated("two", "y");
+        tally.late.push("WARNING: z (stress)".to_string());
         let lines = tally.lines();
         assert!(lines[1].starts_with("1 finding of the live read race, beside delays"));
-        assert_eq!(lines[2], "2 boots were repeated: one (x); two (y)");
+        assert!(lines[2].starts_with("2 warnings") && lines[2].ends_with(" y (soak), ..."));
+        assert_eq!(lines[3], "2 boots were repeated: one (x); two (y)");
     }
 
     #[test]

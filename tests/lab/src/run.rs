@@ -359,7 +359,11 @@ fn so_far(all: &Findings) -> String {
     if live > 0 {
         parts.push(format!("the live read race: {live}"));
     }
-    let splats: Vec<_> = all.splats.iter().filter(|splat| !splat.is_live()).collect();
+    let splats: Vec<_> = all
+        .splats
+        .iter()
+        .filter(|splat| !splat.is_excused())
+        .collect();
     if let Some(first) = splats.first() {
         parts.push(format!("the kernel: {} ({})", splats.len(), first.brief()));
     }

@@ -14,7 +14,7 @@ pub fn judge(rest: bool, loss: Option<&str>) -> Result<()> {
     io::stdin().read_to_end(&mut log).context("stdin")?;
     let log = String::from_utf8_lossy(&log);
     let text = if rest {
-        without_live(&log)
+        without_excused(&log)
     } else {
         list(&log, loss)
     };
@@ -26,11 +26,15 @@ fn list(log: &str, loss: Option<&str>) -> String {
     if let Some(headline) = loss {
         all = all.of_loss(headline);
     }
-    let class = |live| if live { "live" } else { "other" };
+    let class = |live, late| match (live, late) {
+        (true, _) => "live",
+        (_, true) => "late",
+        _ => "other",
+    };
     let reports = all.reports.iter().map(|report| {
         (
             report.at,
-            class(report.is_live()),
+            class(report.is_live(), false),
             "wakewatch",
             report.headline(),
         )
@@ -38,7 +42,7 @@ fn list(log: &str, loss: Option<&str>) -> String {
     let splats = all.splats.iter().map(|splat| {
         (
             splat.at,
-            class(splat.is_live()),
+            class(splat.is_live(), splat.is_late_server()),
             "kernel",
             splat.text.clone(),
         )
@@ -52,20 +56,20 @@ fn list(log: &str, loss: Option<&str>) -> String {
 }
 
 /// Another finding's lines stay, even in the middle of one that goes.
-fn without_live(log: &str) -> String {
+fn without_excused(log: &str) -> String {
     let all = Findings::of_text(log);
     let (mut go, mut stay) = (BTreeSet::<usize>::new(), BTreeSet::new());
-    for (live, lines) in all
+    for (goes, lines) in all
         .reports
         .iter()
         .map(|report| (report.is_live(), &report.lines))
         .chain(
             all.splats
                 .iter()
-                .map(|splat| (splat.is_live(), &splat.lines)),
+                .map(|splat| (splat.is_excused(), &splat.lines)),
         )
     {
-        if live { &mut go } else { &mut stay }.extend(lines);
+        if goes { &mut go } else { &mut stay }.extend(lines);
     }
     log.lines()
         .enumerate()
@@ -103,9 +107,9 @@ mod tests {
             "[    8.0] WARNING: CPU: 0 PID: 1 at mm/x.c:1 f+0x1/0x2\n",
             "",
         );
-        let rest = without_live(&whole);
+        let rest = without_excused(&whole);
         assert!(rest.contains("begin x") && rest.contains("PG_writeback"));
         assert!(!rest.contains("PG_locked") && !rest.contains("=====") && !rest.contains("story"));
-        assert!(without_live(LOG).contains("WARNING: CPU: 0"));
+        assert!(without_excused(LOG).contains("WARNING: CPU: 0"));
     }
 }

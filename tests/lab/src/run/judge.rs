@@ -99,6 +99,8 @@ pub struct Judgement {
 
 /// Any kernel has it today (tests/findings).
 const LIVE: &str = "the live read race";
+/// The scheduler's word about a busy host (tests/findings).
+const LATE_SERVER: &str = "the host hardly ran this guest";
 /// A fuzzer's image has errors, and a disk that it takes away.
 const OF_DATA: &str = "a bad image or device is enough";
 const NOT_ASKED: &str = "not what FINDS= says";
@@ -275,12 +277,15 @@ pub fn of_log(console: &Console, all: &Findings) -> Vec<Finding> {
     });
     let splats = splats.map(|(_, splat)| {
         let of_data = ["EXT4-fs error ", "Buffer I/O error ", "I/O error, dev "];
-        let excused = match splat.is_live() {
-            true => Some(LIVE),
-            false => of_data
+        let excused = if splat.is_live() {
+            Some(LIVE)
+        } else if splat.is_late_server() {
+            Some(LATE_SERVER)
+        } else {
+            of_data
                 .iter()
                 .any(|head| splat.text.starts_with(head))
-                .then_some(OF_DATA),
+                .then_some(OF_DATA)
         };
         let who = Who::Kernel;
         (
