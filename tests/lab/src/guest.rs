@@ -121,6 +121,8 @@ impl Boot {
     }
 }
 
+/// How many a guest has, unless it is asked for another number.
+pub const GUEST_CPUS: usize = 2;
 /// Seconds until the first line of a kernel; it takes one or two, where the host has nothing else to do.
 pub const FIRST_LINE: u64 = 120;
 /// Seconds from there to the script's start; it takes five under TCG.
@@ -246,10 +248,26 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
         cmd.arg("--skip-modules");
     }
     cmd.args(["--force-9p", "--disable-monitor", "--user", "root"]);
-    cmd.args(["--cpus", "2", "--memory", memory, "--cwd", "/"]);
-    if accel == Accel::Tcg {
+    cmd.args([
+        "--cpus",
+        &GUEST_CPUS.to_string(),
+        "--memory",
+        memory,
+        "--cwd",
+        "/",
+    ]);
+    if accel.is_tcg() {
         cmd.arg("--disable-kvm");
     }
+    // Each of virtme-ng's consoles is a device that could have 31 ports, and QEMU's main loop would look at the queues of
+    // all of them whenever it wakes.
+    cmd.arg("--qemu-opts=-global virtio-serial-pci.max_ports=2");
+    if accel == Accel::TcgInTurn {
+        cmd.arg("--qemu-opts=-accel tcg,thread=single");
+    }
+    // Each of virtme-ng's consoles is a device that could have 31 ports, and QEMU's main loop would look at the queues of
+    // all of them whenever it wakes.
+    cmd.arg("--qemu-opts=-global virtio-serial-pci.max_ports=2");
     cmd.arg(format!("--rwdir={}", dir.display()));
     for shared in [Some(lab.root.clone()), Some(lab.cache.clone())] {
         if let Some(path) = shared.filter(|path| is_hidden(path) && !dir.starts_with(path)) {
