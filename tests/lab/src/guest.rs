@@ -259,9 +259,6 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
     if accel.is_tcg() {
         cmd.arg("--disable-kvm");
     }
-    // Each of virtme-ng's consoles is a device that could have 31 ports, and QEMU's main loop would look at the queues of
-    // all of them whenever it wakes.
-    cmd.arg("--qemu-opts=-global virtio-serial-pci.max_ports=2");
     if accel == Accel::TcgInTurn {
         cmd.arg("--qemu-opts=-accel tcg,thread=single");
     }

@@ -15,6 +15,11 @@ use std::path::Path;
 pub enum Accel {
     Kvm,
     Tcg,
+    /// One thread of the host's for all of a guest's CPUs: QEMU goes on to the next one when the one that runs
+    /// waits, spins (`pause`) or is interrupted. So nobody spins for a CPU that the host does not run, which is what
+    /// half of the work is where it has fewer CPUs than its guests; but no two instructions run at once.
+    #[serde(rename = "tcg-in-turn")]
+    TcgInTurn,
 }
 
 impl Accel {
@@ -22,7 +27,12 @@ impl Accel {
         match self {
             Self::Kvm => "KVM",
             Self::Tcg => "TCG",
+            Self::TcgInTurn => "TCG, CPUs in turn",
         }
+    }
+
+    pub fn is_tcg(self) -> bool {
+        self != Self::Kvm
     }
 }
 
@@ -67,7 +77,7 @@ pub fn probe(lab: &Lab, run_dir: &Path, say: &dyn Fn(&str)) -> Result<Accel> {
     };
     match probe.accel {
         Accel::Kvm => say(&format!("KVM: {}, using it", probe.reason)),
-        Accel::Tcg => say(&format!("KVM: {}, using TCG", probe.reason)),
+        Accel::Tcg | Accel::TcgInTurn => say(&format!("KVM: {}, using TCG", probe.reason)),
     }
     Ok(probe.accel)
 }

@@ -154,8 +154,7 @@ pub fn settle(outcome: Outcome, why: &str, mut tests: Vec<Test>) -> Vec<Test> {
 /// a CPU can run into an int3 that is not there any more (see [`ran_what_is_not_there`]); and now and then a
 /// timer interrupt of a CPU is lost, and the guest boots for ever.
 pub fn repeat(console: &Console, limit: Option<Limit>, accel: Accel) -> Option<String> {
-    let tcg = accel == Accel::Tcg;
-    if tcg && ran_what_is_not_there(console) {
+    if accel.is_tcg() && ran_what_is_not_there(console) {
         return Some("ran an int3 that was not in memory any more".to_string());
     }
     if console.started() || console.panic().is_some() {
@@ -165,7 +164,7 @@ pub fn repeat(console: &Console, limit: Option<Limit>, accel: Accel) -> Option<S
         line.text
             .contains("rcu: \tPossible timer handling issue on cpu=")
     };
-    if tcg && console.lines.iter().any(lost) {
+    if accel.is_tcg() && console.lines.iter().any(lost) {
         return Some("lost a timer interrupt while the guest booted".to_string());
     }
     match limit {

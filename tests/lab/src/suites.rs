@@ -4,7 +4,7 @@
 
 use crate::console::MARK_START;
 use crate::env::{self, Lab, Needs};
-use crate::guest::{self, Boot, Guest, Record};
+use crate::guest::{self, Boot, Guest, Record, GUEST_CPUS};
 use crate::kernels::{self, Hooked, Which};
 use crate::ktap::{self, Counts, Status, Test};
 use crate::kvm::{self, Accel};
@@ -45,34 +45,55 @@ pub struct Run<'a> {
 
 type Suite = fn(&mut Run) -> Result<Vec<Test>>;
 
+/// How the CPUs of a suite's guests have to run, where they are emulated.
+#[derive(Clone, Copy, PartialEq)]
+enum Cpus {
+    /// At the same time: what it is about comes of that.
+    AtOnce,
+    /// In turn will do ([`Accel::TcgInTurn`]): windows are held open by a delay, or there is no race.
+    InTurn,
+}
+
 /// In this order they begin: what takes long does not come last, for a CPU would have nothing to do then.
-const SUITES: &[(&str, Suite)] = &[
-    ("static", static_checks),
-    ("mutants", mutants::suite),
-    ("module", module),
-    ("detector", detector),
-    ("repro", rows),
-    ("stress", stress::suite),
-    ("soak", soak::suite),
-    ("harness", harness),
-    ("run", run::suite),
-    ("matrix", matrix::suite),
-    ("assertion", assertion),
-    ("drgn", vmcore::suite),
-    ("xfstests", xfstests::suite),
-    ("series", series),
+const SUITES: &[(&str, Cpus, Suite)] = &[
+    (HOST_ONLY, Cpus::InTurn, static_checks),
+    ("mutants", Cpus::InTurn, mutants::suite),
+    ("module", Cpus::InTurn, module),
+    ("detector", Cpus::InTurn, detector),
+    ("repro", Cpus::AtOnce, rows),
+    ("stress", Cpus::AtOnce, stress::suite),
+    ("soak", Cpus::AtOnce, soak::suite),
+    ("harness", Cpus::InTurn, harness),
+    ("run", Cpus::InTurn, run::suite),
+    ("matrix", Cpus::AtOnce, matrix::suite),
+    ("assertion", Cpus::InTurn, assertion),
+    ("drgn", Cpus::InTurn, vmcore::suite),
+    ("xfstests", Cpus::AtOnce, xfstests::suite),
+    ("series", Cpus::AtOnce, series),
 ];
 
 /// What the guests of a suite have, one after another, at most; xfstests' have more than others.
 const SUITE_MEMORY: u64 = 4 << 30;
 
+fn host_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
 /// How many suites with guests run at a time, if nobody has said: where there is memory for that, as many as
 /// there are CPUs. A guest has two, but a third of the time it waits: for RCU between hooks, or for
 /// what is not to come.
 fn at_once() -> usize {
-    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     let memory = (env::available_memory() / SUITE_MEMORY) as usize;
-    cpus.min(memory).clamp(1, 4)
+    host_cpus().min(memory).clamp(1, 4)
+}
+
+/// What the guests of a suite run on. On a host that is crowded, which has fewer CPUs than the guests of all suites at
+/// a time, they can't all run at once anyway, and those of a suite that does not need it run in turn.
+fn accel_of(accel: Accel, cpus: Cpus, crowded: bool) -> Accel {
+    match (accel, cpus) {
+        (Accel::Tcg, Cpus::InTurn) if crowded => Accel::TcgInTurn,
+        _ => accel,
+    }
 }
 
 /// The suite that boots nothing, and runs beside the others.
@@ -85,10 +106,10 @@ type Done = (Group, Vec<Record>);
 pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> {
     let suites: Vec<_> = SUITES
         .iter()
-        .filter(|(name, _)| only.is_none_or(|only| only == *name))
+        .filter(|(name, ..)| only.is_none_or(|only| only == *name))
         .collect();
     if suites.is_empty() {
-        let names: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = SUITES.iter().map(|(name, ..)| *name).collect();
         bail!(
             "no suite `{}`: there are {}",
             only.unwrap_or(""),
@@ -98,15 +119,27 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
     let dir = lab.run_dir("test")?;
     let begun = Instant::now();
     println!("KTAP version 1\n1..{}", suites.len());
-    let accel = match suites.iter().any(|(name, _)| *name != HOST_ONLY) {
+    let accel = match suites.iter().any(|(name, ..)| *name != HOST_ONLY) {
         true => Some(kvm::probe(lab, &dir, &|line| println!("# {line}"))?),
         false => None,
     };
     let jobs = jobs.unwrap_or_else(at_once);
     println!("# {HOST_ONLY} beside the others, of which {jobs} at a time (JOBS=)");
+    let crowded = jobs * GUEST_CPUS > host_cpus();
+    if accel == Some(Accel::Tcg) && crowded {
+        let at_once: Vec<&str> = (suites.iter())
+            .filter(|(_, cpus, _)| *cpus == Cpus::AtOnce)
+            .map(|(name, ..)| *name)
+            .collect();
+        println!(
+            "# {} CPUs are fewer than those of {jobs} guests, which run in turn, but in: {}",
+            host_cpus(),
+            at_once.join(", ")
+        );
+    }
     let queues = [true, false].map(|host_only| {
         let all = suites.iter().enumerate();
-        let mine = all.filter(|(_, (name, _))| (*name == HOST_ONLY) == host_only);
+        let mine = all.filter(|(_, (name, ..))| (*name == HOST_ONLY) == host_only);
         Mutex::new(mine.map(|(i, _)| i).collect::<VecDeque<_>>())
     });
     let results: Mutex<Vec<Option<Done>>> = Mutex::new(suites.iter().map(|_| None).collect());
@@ -114,12 +147,12 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
     let work = |queue: &Mutex<VecDeque<usize>>| {
         let next = || locked(queue).pop_front();
         while let Some(i) = next() {
-            let (name, suite) = suites[i];
+            let (name, cpus, suite) = suites[i];
             let mut run = Run {
                 lab,
                 dir: dir.clone(),
                 suite: name,
-                accel,
+                accel: accel.map(|accel| accel_of(accel, *cpus, crowded)),
                 boots: Vec::new(),
             };
             let group = one(name, *suite, &mut run);
@@ -783,6 +816,15 @@ fn failures(test: &Test, path: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_run_in_turn_only_where_they_must() {
+        let of = accel_of;
+        assert_eq!(of(Accel::Tcg, Cpus::InTurn, true), Accel::TcgInTurn);
+        assert_eq!(of(Accel::Tcg, Cpus::InTurn, false), Accel::Tcg);
+        assert_eq!(of(Accel::Tcg, Cpus::AtOnce, true), Accel::Tcg);
+        assert_eq!(of(Accel::Kvm, Cpus::InTurn, true), Accel::Kvm);
+    }
 
     #[test]
     fn failures_are_named_with_their_path() {
