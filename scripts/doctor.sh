@@ -20,7 +20,7 @@ TOOLS_MB=900 RUN_MB=100
 # Minutes of guests on two cores without KVM, where none has run yet; - is what DURATION says.
 VERBS='
 repro      3
-test      28
+test      15
 bench      3
 soak       -
 stress     -

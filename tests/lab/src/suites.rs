@@ -54,21 +54,22 @@ enum Cpus {
     InTurn,
 }
 
-/// In this order they begin: what takes long does not come last, for a CPU would have nothing to do then.
+/// In this order they begin: what takes long does not come last, for a CPU would have nothing to do then; and two whose
+/// guests need all of them at once do not come together.
 const SUITES: &[(&str, Cpus, Suite)] = &[
     (HOST_ONLY, Cpus::InTurn, static_checks),
     ("mutants", Cpus::InTurn, mutants::suite),
     ("module", Cpus::InTurn, module),
     ("detector", Cpus::InTurn, detector),
-    ("repro", Cpus::AtOnce, rows),
+    ("repro", Cpus::InTurn, rows),
     ("stress", Cpus::AtOnce, stress::suite),
-    ("soak", Cpus::AtOnce, soak::suite),
     ("harness", Cpus::InTurn, harness),
+    ("soak", Cpus::AtOnce, soak::suite),
+    ("matrix", Cpus::InTurn, matrix::suite),
     ("run", Cpus::InTurn, run::suite),
-    ("matrix", Cpus::AtOnce, matrix::suite),
+    ("xfstests", Cpus::AtOnce, xfstests::suite),
     ("assertion", Cpus::InTurn, assertion),
     ("drgn", Cpus::InTurn, vmcore::suite),
-    ("xfstests", Cpus::AtOnce, xfstests::suite),
     ("series", Cpus::AtOnce, series),
 ];
 
