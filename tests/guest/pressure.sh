@@ -77,11 +77,11 @@ over() {
 }
 
 # work_until_all_happened SECONDS PID...: for so long, and for as long as something has not happened that must
-# have, but ten minutes; or until one of these is gone. Then it is over().
+# have, but half an hour; or until one of these is gone. Then it is over().
 work_until_all_happened() {
 	local end=$((SECONDS + $1)) pid
 	shift
-	while [ "$SECONDS" -lt "$end" ] || { [ "$SECONDS" -lt $((end + 600)) ] && ! all_happened; }; do
+	while [ "$SECONDS" -lt "$end" ] || { [ "$SECONDS" -lt $((end + 1800)) ] && ! all_happened; }; do
 		for pid; do
 			kill -0 "$pid" 2>/dev/null || break 2
 		done

@@ -7,7 +7,7 @@
 #
 # kernel: fixed
 # memory: 1G
-# timeout: 240
+# timeout: 600
 # append: numa=fake=2
 # expect: BUG: KCSAN
 #

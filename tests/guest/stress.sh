@@ -7,7 +7,7 @@
 #
 # kernel: fixed
 # memory: 1G
-# timeout: 150
+# timeout: 500
 #
 # WW_SECONDS: how long, 60 by default, and until everything has happened; what has begun by then is finished
 # WW_AMPLIFY: a delay, in the words of `amplify`; dev= is added
