@@ -288,7 +288,27 @@ impl Report {
     }
 }
 
+/// Why a finding of the kernel's says nothing about what is tested, whatever that is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Excuse {
+    /// See [`live`].
+    LiveRace,
+    /// See [`server`].
+    LateServer,
+}
+
 impl Splat {
+    /// `None` for a finding that is one.
+    pub fn excuse(&self) -> Option<Excuse> {
+        if self.is_live() {
+            Some(Excuse::LiveRace)
+        } else if self.is_late_server() {
+            Some(Excuse::LateServer)
+        } else {
+            None
+        }
+    }
+
     /// For a table: the assertion that dumped a page, or else the line.
     pub fn brief(&self) -> String {
         match &self.page_dumped {

@@ -110,11 +110,6 @@ impl Splat {
             && self.waker().is_some_and(is_end_of_read)
     }
 
-    /// Does it say nothing about what is tested, whatever that is?
-    pub fn is_excused(&self) -> bool {
-        self.is_live() || self.is_late_server()
-    }
-
     /// Who has called `folio_wake_bit()`, where the finding is in there.
     pub fn waker(&self) -> Option<&str> {
         let mut callers = self.callers.iter().map(String::as_str);
@@ -129,7 +124,7 @@ impl Findings {
     /// What is left when the live read race is taken away, and the scheduler's word about a busy host.
     pub fn others(mut self) -> Self {
         self.reports.retain(|report| !report.is_live());
-        self.splats.retain(|splat| !splat.is_excused());
+        self.splats.retain(|splat| splat.excuse().is_none());
         self
     }
 

@@ -117,7 +117,7 @@ pub fn collect(
     if boot.provokes_reads {
         return Ok(Vec::new());
     }
-    let all = of_guest(console, result, log);
+    let all = of_guest(&findings, console, result, log);
     if !all.is_empty() {
         jsonl::keep(&file(&lab.cache), &all)?;
         lab.tally().live.extend(all.iter().cloned());
@@ -125,8 +125,7 @@ pub fn collect(
     Ok(all)
 }
 
-fn of_guest(console: &Console, result: &Record, log: &Path) -> Vec<Live> {
-    let findings: Findings = console.findings(console.all());
+fn of_guest(findings: &Findings, console: &Console, result: &Record, log: &Path) -> Vec<Live> {
     let story = |lines: &[usize]| {
         let text = lines.iter().map(|&at| console.lines[at].text.as_str());
         text.collect::<Vec<_>>().join("\n") + "\n"

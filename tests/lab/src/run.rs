@@ -362,7 +362,7 @@ fn so_far(all: &Findings) -> String {
     let splats: Vec<_> = all
         .splats
         .iter()
-        .filter(|splat| !splat.is_excused())
+        .filter(|splat| splat.excuse().is_none())
         .collect();
     if let Some(first) = splats.first() {
         parts.push(format!("the kernel: {} ({})", splats.len(), first.brief()));

@@ -128,14 +128,14 @@ pub fn verb(lab: &Lab, only: Option<&str>, jobs: Option<usize>) -> Result<bool> 
     println!("# {HOST_ONLY} beside the others, of which {jobs} at a time (JOBS=)");
     let crowded = jobs * GUEST_CPUS > host_cpus();
     if accel == Some(Accel::Tcg) && crowded {
-        let at_once: Vec<&str> = (suites.iter())
+        let spared: Vec<&str> = (suites.iter())
             .filter(|(_, cpus, _)| *cpus == Cpus::AtOnce)
             .map(|(name, ..)| *name)
             .collect();
         println!(
             "# {} CPUs are fewer than those of {jobs} guests, which run in turn, but in: {}",
             host_cpus(),
-            at_once.join(", ")
+            spared.join(", ")
         );
     }
     let queues = [true, false].map(|host_only| {

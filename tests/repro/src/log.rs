@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result};
-use findings::Findings;
+use findings::{Excuse, Findings};
 
 /// Reads a log from stdin, and prints its findings, or the rest of it.
 pub fn judge(rest: bool, loss: Option<&str>) -> Result<()> {
@@ -26,15 +26,15 @@ fn list(log: &str, loss: Option<&str>) -> String {
     if let Some(headline) = loss {
         all = all.of_loss(headline);
     }
-    let class = |live, late| match (live, late) {
-        (true, _) => "live",
-        (_, true) => "late",
-        _ => "other",
+    let class = |excuse| match excuse {
+        Some(Excuse::LiveRace) => "live",
+        Some(Excuse::LateServer) => "late",
+        None => "other",
     };
     let reports = all.reports.iter().map(|report| {
         (
             report.at,
-            class(report.is_live(), false),
+            class(report.is_live().then_some(Excuse::LiveRace)),
             "wakewatch",
             report.headline(),
         )
@@ -42,7 +42,7 @@ fn list(log: &str, loss: Option<&str>) -> String {
     let splats = all.splats.iter().map(|splat| {
         (
             splat.at,
-            class(splat.is_live(), splat.is_late_server()),
+            class(splat.excuse()),
             "kernel",
             splat.text.clone(),
         )
@@ -66,7 +66,7 @@ fn without_excused(log: &str) -> String {
         .chain(
             all.splats
                 .iter()
-                .map(|splat| (splat.is_excused(), &splat.lines)),
+                .map(|splat| (splat.excuse().is_some(), &splat.lines)),
         )
     {
         if goes { &mut go } else { &mut stay }.extend(lines);

@@ -7,7 +7,7 @@ use crate::debugfs;
 use crate::guest::Guest;
 use crate::ktap::{Status, Test};
 use crate::outcome::Outcome;
-use findings::Findings;
+use findings::{Excuse, Findings};
 use regex::Regex;
 use serde::Serialize;
 use std::fs;
@@ -277,15 +277,13 @@ pub fn of_log(console: &Console, all: &Findings) -> Vec<Finding> {
     });
     let splats = splats.map(|(_, splat)| {
         let of_data = ["EXT4-fs error ", "Buffer I/O error ", "I/O error, dev "];
-        let excused = if splat.is_live() {
-            Some(LIVE)
-        } else if splat.is_late_server() {
-            Some(LATE_SERVER)
-        } else {
-            of_data
+        let excused = match splat.excuse() {
+            Some(Excuse::LiveRace) => Some(LIVE),
+            Some(Excuse::LateServer) => Some(LATE_SERVER),
+            None => of_data
                 .iter()
                 .any(|head| splat.text.starts_with(head))
-                .then_some(OF_DATA)
+                .then_some(OF_DATA),
         };
         let who = Who::Kernel;
         (
