@@ -125,8 +125,9 @@ impl Boot {
 pub const GUEST_CPUS: usize = 2;
 /// Seconds until the first line of a kernel; it takes one or two, where the host has nothing else to do.
 pub const FIRST_LINE: u64 = 120;
-/// Seconds from there to the script's start; it takes five under TCG.
-pub const BOOT: u64 = 300;
+/// Seconds from there to the script's start; it takes five under TCG. More than the kernel's own watchdogs have, so
+/// that one that hangs has said why: [`crate::outcome::repeat`] reads it.
+pub const BOOT: u64 = 400;
 /// Seconds for a guest that has ended its script, or has panicked, to go away.
 const GONE: u64 = 120;
 /// Seconds for the kernel's first line, once the script says that it has begun.

@@ -328,7 +328,7 @@ struct Case {
     why: &'static str,
     /// Of the guest's own leaves.
     counts: (usize, usize, usize),
-    /// Is it booted a second time? Not what a kernel has done, nor a script.
+    /// Is it booted a second time? Not what a kernel has done, nor a script; but a kernel that hangs, without KVM.
     repeated: bool,
 }
 
@@ -343,6 +343,8 @@ enum Image {
     Refused,
     /// The same, with another kernel parameter.
     Append(&'static str),
+    /// The same, waiting for ever for a disk with its root.
+    NoDisk,
     /// The same, with so little memory.
     Memory(&'static str),
     /// The same with hang.sh, and somebody kills QEMU.
@@ -428,6 +430,14 @@ const CASES: &[Case] = &[
         image: Image::Refused,
         outcome: Outcome::LabError,
         why: "qemu-system-x86_64: ",
+        counts: (0, 1, 0),
+        repeated: true,
+    },
+    Case {
+        name: "no-disk",
+        image: Image::NoDisk,
+        outcome: Outcome::LabError,
+        why: "the guest did not come to its init within 10 s",
         counts: (0, 1, 0),
         repeated: true,
     },
@@ -540,6 +550,10 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
             }
             Image::Refused => boot.memory = "1000000G".to_string(),
             Image::Append(word) => boot.append.push(word.to_string()),
+            Image::NoDisk => {
+                boot.append.push("root=/dev/nowhere rootwait".to_string());
+                boot.boot_limit = 10;
+            }
             Image::Memory(size) => boot.memory = size.to_string(),
             Image::Killed => {
                 boot.timeout = 240;
@@ -557,6 +571,10 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
             why = why.replace("8 s", "64 s");
             guest = run.boot(&boot)?;
         }
+        let repeated = match case.image {
+            Image::NoDisk => run.accel()?.is_tcg(),
+            _ => case.repeated,
+        };
         let result = &guest.result;
         let title = format!("a guest of kind {} is a {}", case.name, case.outcome);
         let counts = (
@@ -569,7 +587,7 @@ fn harness(run: &mut Run) -> Result<Vec<Test>> {
             && counts == case.counts
             // Where the script has not begun, there was a second try. QEMU may need one for reasons of its own:
             // that guest never came to what this case is about.
-            && match case.repeated {
+            && match repeated {
                 true => result.retries.len() == 1,
                 false => result.retries.is_empty() || !repeated_too_late(&guest.dir),
             };
