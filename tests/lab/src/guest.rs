@@ -125,9 +125,9 @@ impl Boot {
 pub const GUEST_CPUS: usize = 2;
 /// Seconds until the first line of a kernel; it takes one or two, where the host has nothing else to do.
 pub const FIRST_LINE: u64 = 120;
-/// Seconds from there to the script's start; it takes five under TCG. More than the kernel's own watchdogs have, so
-/// that one that hangs has said why: [`crate::outcome::repeat`] reads it.
-pub const BOOT: u64 = 400;
+/// Seconds from there to the script's start; it takes five under TCG. More than RCU's watchdog has, so that a kernel
+/// that hangs has said why: [`crate::outcome::repeat`] reads it.
+pub const BOOT: u64 = RCU_STALL + 100;
 /// Seconds for a guest that has ended its script, or has panicked, to go away.
 const GONE: u64 = 120;
 /// Seconds for the kernel's first line, once the script says that it has begun.
@@ -135,9 +135,9 @@ const CONSOLE: u64 = 10;
 /// What a script says it needs is on a host with nothing else to do. Others have more.
 pub const PATIENCE: u64 = 4;
 /// So have the kernel's own watchdogs: a virtual CPU may have to wait for one of the host's. In the
-/// order of their names: RCU, soft lockups (twice that), hung tasks; seconds.
-const WATCHDOGS: &str =
-    "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300";
+/// order of their names: RCU ([`RCU_STALL`]), soft lockups (twice that), hung tasks; seconds.
+const WATCHDOGS: &str = "watchdog_thresh=60 sysctl.kernel.hung_task_timeout_secs=300";
+const RCU_STALL: u64 = 300;
 
 /// virtme-ng's init says so where the script's own port has not come up in time, as on a host with far too
 /// much to do: then the script has the console. The kernel's lines are told from its by their times.
@@ -281,7 +281,8 @@ pub fn vng(lab: &Lab, kernel: &Kernel, memory: &str, accel: Accel, dir: &Path) -
     // program is read from the host again whenever it is started. What guests write is another mount.
     let root = "rootflags=version=9p2000.L,trans=virtio,access=any,msize=524288,cache=loose";
     cmd.args(["--append", root]);
-    cmd.args(["--append", WATCHDOGS]);
+    let stall = format!("rcupdate.rcu_cpu_stall_timeout={RCU_STALL}");
+    cmd.args(["--append", &stall, "--append", WATCHDOGS]);
     // A distribution's kernel has its modules loaded by udev, and everything else is for what is never started here.
     // The kernel hands it to its init, whose own directories come after it.
     if !kernel.installed {
